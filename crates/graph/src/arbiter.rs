@@ -1,0 +1,265 @@
+//! The judge of a dispute: recomputes one element (or one small block) from opened evidence, by the same definition that a full run uses.
+//!
+//! Pure, bounded by the evidence's length, free of panics. An error means that the *evidence* is unusable: the caller reverts and the clock runs on.
+
+use std::{borrow::Cow, cell::RefCell, collections::{BTreeMap, BTreeSet}};
+
+use crate::{
+    consts::ConstKind,
+    encode::Structure,
+    error::GraphError,
+    eval::place,
+    evidence::{Evidence, Which},
+    layout::{Layout, Leaf, MAX_BLOCK_EVIDENCE, MAX_BLOCK_STEPS},
+    node::{ConstId, NodeId},
+    ops::{Place, Source, element},
+    trace::{Family, Hash, Opening, input_commit, leaf_hash, output_commit, root_from_path},
+    types::{DType, Data},
+};
+
+/// A disputed leaf and what the chain knows around it.
+#[derive(Clone, Copy, Debug)]
+pub struct Case<'a> {
+    /// Structure of the registered model.
+    pub structure: &'a Structure,
+    /// Registered root over tables.
+    pub tables_root: &'a Hash,
+    /// Registered root over the other constants.
+    pub weights_root: &'a Hash,
+    /// Positions of the run.
+    pub seq: u32,
+    /// The receipt's commitments and trace root.
+    pub input_commit: &'a Hash,
+    /// See `input_commit`.
+    pub output_commit: &'a Hash,
+    /// See `input_commit`.
+    pub trace_root: &'a Hash,
+    /// Number and posted root of the disputed segment, when its tree was opened.
+    pub segment: Option<(u32, &'a Hash)>,
+    /// Disputed leaf: in the segment's tree if there is one, else in the committed tree.
+    pub leaf: u64,
+    /// Its hash.
+    pub leaf_hash: &'a Hash,
+    /// The leaf's bytes as opened by the asserter; `None` to judge the whole block by its hash.
+    pub block: Option<&'a [u8]>,
+}
+
+/// Who is right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// What was asserted is what the definition gives.
+    AsserterRight,
+    /// It is not.
+    AsserterWrong,
+}
+
+const fn verdict(equal: bool) -> Verdict {
+    if equal { Verdict::AsserterRight } else { Verdict::AsserterWrong }
+}
+
+/// Judges a disputed leaf.
+///
+/// # Errors
+/// [`GraphError::Evidence`] when evidence is missing, superfluous, malformed or does not hash to the roots.
+pub fn judge(case: &Case<'_>, evidence: &Evidence) -> Result<Verdict, GraphError> {
+    let layout = Layout::new(case.structure, case.seq);
+    let (node, block) = match case.segment {
+        Some((segment, _)) => layout.segment_leaf(segment, case.leaf),
+        None => match layout.committed_leaf(case.leaf) {
+            Some(Leaf::Block { node, block }) => Some((node, block)),
+            Some(Leaf::InputCommit) => return Ok(verdict(case.leaf_hash == case.input_commit)),
+            Some(Leaf::OutputCommit) => return judge_output(case, &layout, evidence),
+            None => None,
+        },
+    }
+    .ok_or_else(|| GraphError::evidence(format!("leaf {} does not exist", case.leaf)))?;
+    if node == 0 {
+        let (_, bytes) = checked_input(case, evidence)?;
+        let at = block as usize * layout.block_bytes();
+        let own = bytes.get(at..at + layout.block_len(0, block)).ok_or_else(|| GraphError::evidence("input too short"))?;
+        return Ok(verdict(leaf_hash(Family::Trace, own) == *case.leaf_hash));
+    }
+    let place = place(&case.structure.nodes, &case.structure.types, &case.structure.kinds, node, case.seq).ok_or_else(|| GraphError::evidence("no such node"))?;
+    let source = Opened::new(case, &layout, node, evidence)?;
+    let answer = match case.block {
+        Some(bytes) => judge_element(case, &layout, (node, block), bytes, evidence.element, &place, &source),
+        None => judge_block(case, &layout, (node, block), &place, &source),
+    }?;
+    source.all_used()?;
+    Ok(answer)
+}
+
+fn checked_input<'e>(case: &Case<'_>, evidence: &'e Evidence) -> Result<&'e (Hash, Vec<u8>), GraphError> {
+    let input = evidence.input.as_ref().ok_or_else(|| GraphError::evidence("salt and input are missing"))?;
+    if input_commit(&input.0, &input.1) != *case.input_commit {
+        return Err(GraphError::evidence("salt and input do not open the input commitment"));
+    }
+    Ok(input)
+}
+
+/// The last leaf must be the commitment of the receipt, and that must open to the committed blocks of the output node.
+fn judge_output(case: &Case<'_>, layout: &Layout, evidence: &Evidence) -> Result<Verdict, GraphError> {
+    if case.leaf_hash != case.output_commit {
+        return Ok(Verdict::AsserterWrong);
+    }
+    let (salt, _) = checked_input(case, evidence)?;
+    let node = case.structure.nodes.len().saturating_sub(1) as NodeId;
+    let mut bytes = Vec::new();
+    for block in 0..layout.blocks(node) {
+        let leaf = layout.committed_index(node, block);
+        let opened = evidence.blocks.get(block as usize).filter(|b| b.tree == Which::Committed && Some(b.leaf) == leaf);
+        let opened = opened.ok_or_else(|| GraphError::evidence("a block of the output is missing"))?;
+        check_block(case, layout, opened)?;
+        bytes.extend(opened.opening.bytes(0, layout.block_len(node, block)).ok_or_else(|| GraphError::evidence("a chunk of the output is missing"))?);
+    }
+    if evidence.blocks.len() as u64 != layout.blocks(node) || !evidence.rows.is_empty() {
+        return Err(GraphError::evidence("superfluous evidence"));
+    }
+    Ok(verdict(output_commit(salt, &bytes) == *case.output_commit))
+}
+
+fn judge_element(
+    case: &Case<'_>,
+    layout: &Layout,
+    (node, block): (NodeId, u64),
+    bytes: &[u8],
+    index: u64,
+    place: &Place<'_>,
+    source: &Opened<'_>,
+) -> Result<Verdict, GraphError> {
+    if leaf_hash(Family::Trace, bytes) != *case.leaf_hash {
+        return Err(GraphError::evidence("opened block is not the disputed leaf"));
+    }
+    if bytes.len() != layout.block_len(node, block) {
+        return Ok(Verdict::AsserterWrong);
+    }
+    let size = layout.element_size(node);
+    let at = index.checked_mul(size as u64).and_then(|b| b.checked_sub(block * layout.block_bytes() as u64));
+    let claimed = at.and_then(|at| bytes.get(at as usize..at as usize + size)).ok_or_else(|| GraphError::evidence("element lies outside the block"))?;
+    let dtype = output_dtype(case, node)?;
+    let value = element(place, index as usize, source)?;
+    let own = Data::from_i32(dtype, &[value]).ok_or_else(|| GraphError::evidence("value outside its type"))?;
+    Ok(verdict(own.to_bytes() == claimed))
+}
+
+fn judge_block(case: &Case<'_>, layout: &Layout, (node, block): (NodeId, u64), place: &Place<'_>, source: &Opened<'_>) -> Result<Verdict, GraphError> {
+    let size = layout.element_size(node);
+    let first = block as usize * layout.block_bytes() / size;
+    let count = layout.block_len(node, block) / size;
+    let steps = case.structure.costs.get(node as usize).map_or(0, |c| c.steps).saturating_mul(count as u64);
+    if steps > MAX_BLOCK_STEPS || source.bytes > MAX_BLOCK_EVIDENCE {
+        return Err(GraphError::evidence(format!("block needs {steps} steps and {} bytes, at most {MAX_BLOCK_STEPS} and {MAX_BLOCK_EVIDENCE}", source.bytes)));
+    }
+    let values = (first..first + count).map(|e| element(place, e, source)).collect::<Result<Vec<i32>, _>>()?;
+    let own = Data::from_i32(output_dtype(case, node)?, &values).ok_or_else(|| GraphError::evidence("value outside its type"))?;
+    Ok(verdict(leaf_hash(Family::Trace, &own.to_bytes()) == *case.leaf_hash))
+}
+
+fn output_dtype(case: &Case<'_>, node: NodeId) -> Result<DType, GraphError> {
+    case.structure.types.get(node as usize).map(|t| t.dtype).ok_or_else(|| GraphError::evidence("no such node"))
+}
+
+fn check_block(case: &Case<'_>, layout: &Layout, b: &crate::evidence::BlockEvidence) -> Result<(), GraphError> {
+    let (leaves, root) = match (b.tree, case.segment) {
+        (Which::Committed, _) => (layout.committed_leaves(), case.trace_root),
+        (Which::Segment, Some((segment, root))) => (layout.segment_leaves(segment), root),
+        (Which::Segment, None) => return Err(GraphError::evidence("no segment tree was opened")),
+    };
+    let leaf = b.opening.leaf_hash()?;
+    if root_from_path(Family::Trace, leaves, b.leaf, &leaf, &b.path).as_ref() != Some(root) {
+        return Err(GraphError::evidence(format!("block {} does not hash to the root of its tree", b.leaf)));
+    }
+    Ok(())
+}
+
+/// Evidence as the source of a definition: checked against the roots, and every piece must be read.
+struct Opened<'a> {
+    layout: &'a Layout,
+    structure: &'a Structure,
+    node: NodeId,
+    segment: Option<u32>,
+    blocks: BTreeMap<(Which, u64), &'a Opening>,
+    rows: BTreeMap<(ConstId, u32), &'a [u8]>,
+    used_blocks: RefCell<BTreeSet<(Which, u64)>>,
+    used_rows: RefCell<BTreeSet<(ConstId, u32)>>,
+    bytes: u64,
+}
+
+impl<'a> Opened<'a> {
+    fn new(case: &Case<'a>, layout: &'a Layout, node: NodeId, evidence: &'a Evidence) -> Result<Self, GraphError> {
+        if evidence.input.is_some() {
+            return Err(GraphError::evidence("superfluous input"));
+        }
+        let (mut blocks, mut rows, mut bytes) = (BTreeMap::new(), BTreeMap::new(), 0u64);
+        for b in &evidence.blocks {
+            check_block(case, layout, b)?;
+            bytes += u64::from(b.opening.len);
+            blocks.insert((b.tree, b.leaf), &b.opening);
+        }
+        for r in &evidence.rows {
+            let kind = case.structure.kinds.get(r.constant as usize).ok_or_else(|| GraphError::evidence("no such constant"))?;
+            let inner = root_from_path(Family::Constant, u64::from(kind.rows()), u64::from(r.row), &leaf_hash(Family::Constant, &r.bytes), &r.path);
+            let (count, index, root) = outer_place(case, r.constant, kind);
+            let outer = inner.and_then(|inner| root_from_path(Family::Constant, count, index, &inner, &r.outer));
+            if outer.as_ref() != Some(root) || r.bytes.len() != kind.row_bytes(r.row) {
+                return Err(GraphError::evidence(format!("row {} of constant {} does not hash to the registered root", r.row, r.constant)));
+            }
+            bytes += r.bytes.len() as u64;
+            rows.insert((r.constant, r.row), r.bytes.as_slice());
+        }
+        let segment = case.segment.map(|(s, _)| s);
+        Ok(Self { layout, structure: case.structure, node, segment, blocks, rows, used_blocks: RefCell::default(), used_rows: RefCell::default(), bytes })
+    }
+
+    fn all_used(&self) -> Result<(), GraphError> {
+        if self.used_blocks.borrow().len() != self.blocks.len() || self.used_rows.borrow().len() != self.rows.len() {
+            return Err(GraphError::evidence("superfluous evidence"));
+        }
+        Ok(())
+    }
+}
+
+/// Number of constants of the same family, index among them, registered root.
+fn outer_place<'a>(case: &Case<'a>, constant: ConstId, kind: &ConstKind) -> (u64, u64, &'a Hash) {
+    let same = |k: &&ConstKind| k.is_table() == kind.is_table();
+    let count = case.structure.kinds.iter().filter(same).count() as u64;
+    let index = case.structure.kinds.iter().take(constant as usize).filter(same).count() as u64;
+    (count, index, if kind.is_table() { case.tables_root } else { case.weights_root })
+}
+
+impl Source for Opened<'_> {
+    fn slice(&self, operand: usize, start: usize, len: usize) -> Result<Cow<'_, [i32]>, GraphError> {
+        let missing = || GraphError::evidence("a slice of a producer is missing");
+        let producer = self.structure.nodes.get(self.node as usize).and_then(|n| n.inputs.get(operand)).ok_or_else(missing)?;
+        let node = self.layout.resolve(*producer);
+        let dtype = self.structure.types.get(node as usize).ok_or_else(missing)?.dtype;
+        let size = dtype.size();
+        let block_bytes = self.layout.block_bytes();
+        let in_segment = self.segment.is_some() && self.layout.segment_of(node) == self.segment;
+        let (mut at, end) = (start * size, (start + len) * size);
+        let mut bytes = Vec::with_capacity(len.min(1 << 16) * size);
+        while at < end {
+            let block = (at / block_bytes) as u64;
+            let stop = end.min((block as usize + 1) * block_bytes);
+            let key = if in_segment {
+                (Which::Segment, self.layout.segment_index(node, block).ok_or_else(missing)?)
+            } else {
+                (Which::Committed, self.layout.committed_index(node, block).ok_or_else(missing)?)
+            };
+            let opening = self.blocks.get(&key).ok_or_else(missing)?;
+            if opening.len as usize != self.layout.block_len(node, block) {
+                return Err(GraphError::evidence("opened block has another length"));
+            }
+            self.used_blocks.borrow_mut().insert(key);
+            bytes.extend(opening.bytes(at % block_bytes, stop - at).ok_or_else(missing)?);
+            at = stop;
+        }
+        Ok(Cow::Owned(Data::from_bytes(dtype, &bytes)?.to_i32()))
+    }
+
+    fn row(&self, constant: ConstId, row: u32) -> Result<Cow<'_, [u8]>, GraphError> {
+        let bytes = self.rows.get(&(constant, row)).ok_or_else(|| GraphError::evidence("a row of a constant is missing"))?;
+        self.used_rows.borrow_mut().insert((constant, row));
+        Ok(Cow::Borrowed(*bytes))
+    }
+}
