@@ -2,7 +2,11 @@
 //!
 //! Pure, bounded by the evidence's length, free of panics. An error means that the *evidence* is unusable: the caller reverts and the clock runs on.
 
-use std::{borrow::Cow, cell::RefCell, collections::{BTreeMap, BTreeSet}};
+use std::{
+    borrow::Cow,
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use crate::{
     consts::ConstKind,
@@ -54,7 +58,11 @@ pub enum Verdict {
 }
 
 const fn verdict(equal: bool) -> Verdict {
-    if equal { Verdict::AsserterRight } else { Verdict::AsserterWrong }
+    if equal {
+        Verdict::AsserterRight
+    } else {
+        Verdict::AsserterWrong
+    }
 }
 
 /// Judges a disputed leaf.
@@ -76,29 +84,58 @@ pub fn judge(case: &Case<'_>, evidence: &Evidence) -> Result<Verdict, GraphError
     if node == 0 {
         let (_, bytes) = checked_input(case, evidence)?;
         let at = block as usize * layout.block_bytes();
-        let own = bytes.get(at..at + layout.block_len(0, block)).ok_or_else(|| GraphError::evidence("input too short"))?;
+        let own = bytes
+            .get(at..at + layout.block_len(0, block))
+            .ok_or_else(|| GraphError::evidence("input too short"))?;
         return Ok(verdict(leaf_hash(Family::Trace, own) == *case.leaf_hash));
     }
-    let place = place(&case.structure.nodes, &case.structure.types, &case.structure.kinds, node, case.seq).ok_or_else(|| GraphError::evidence("no such node"))?;
+    let place = place(
+        &case.structure.nodes,
+        &case.structure.types,
+        &case.structure.kinds,
+        node,
+        case.seq,
+    )
+    .ok_or_else(|| GraphError::evidence("no such node"))?;
     let source = Opened::new(case, &layout, node, evidence)?;
     let answer = match case.block {
-        Some(bytes) => judge_element(case, &layout, (node, block), bytes, evidence.element, &place, &source),
+        Some(bytes) => judge_element(
+            case,
+            &layout,
+            (node, block),
+            bytes,
+            evidence.element,
+            &place,
+            &source,
+        ),
         None => judge_block(case, &layout, (node, block), &place, &source),
     }?;
     source.all_used()?;
     Ok(answer)
 }
 
-fn checked_input<'e>(case: &Case<'_>, evidence: &'e Evidence) -> Result<&'e (Hash, Vec<u8>), GraphError> {
-    let input = evidence.input.as_ref().ok_or_else(|| GraphError::evidence("salt and input are missing"))?;
+fn checked_input<'e>(
+    case: &Case<'_>,
+    evidence: &'e Evidence,
+) -> Result<&'e (Hash, Vec<u8>), GraphError> {
+    let input = evidence
+        .input
+        .as_ref()
+        .ok_or_else(|| GraphError::evidence("salt and input are missing"))?;
     if input_commit(&input.0, &input.1) != *case.input_commit {
-        return Err(GraphError::evidence("salt and input do not open the input commitment"));
+        return Err(GraphError::evidence(
+            "salt and input do not open the input commitment",
+        ));
     }
     Ok(input)
 }
 
 /// The last leaf must be the commitment of the receipt, and that must open to the committed blocks of the output node.
-fn judge_output(case: &Case<'_>, layout: &Layout, evidence: &Evidence) -> Result<Verdict, GraphError> {
+fn judge_output(
+    case: &Case<'_>,
+    layout: &Layout,
+    evidence: &Evidence,
+) -> Result<Verdict, GraphError> {
     if case.leaf_hash != case.output_commit {
         return Ok(Verdict::AsserterWrong);
     }
@@ -107,10 +144,19 @@ fn judge_output(case: &Case<'_>, layout: &Layout, evidence: &Evidence) -> Result
     let mut bytes = Vec::new();
     for block in 0..layout.blocks(node) {
         let leaf = layout.committed_index(node, block);
-        let opened = evidence.blocks.get(block as usize).filter(|b| b.tree == Which::Committed && Some(b.leaf) == leaf);
-        let opened = opened.ok_or_else(|| GraphError::evidence("a block of the output is missing"))?;
+        let opened = evidence
+            .blocks
+            .get(block as usize)
+            .filter(|b| b.tree == Which::Committed && Some(b.leaf) == leaf);
+        let opened =
+            opened.ok_or_else(|| GraphError::evidence("a block of the output is missing"))?;
         check_block(case, layout, opened)?;
-        bytes.extend(opened.opening.bytes(0, layout.block_len(node, block)).ok_or_else(|| GraphError::evidence("a chunk of the output is missing"))?);
+        bytes.extend(
+            opened
+                .opening
+                .bytes(0, layout.block_len(node, block))
+                .ok_or_else(|| GraphError::evidence("a chunk of the output is missing"))?,
+        );
     }
     if evidence.blocks.len() as u64 != layout.blocks(node) || !evidence.rows.is_empty() {
         return Err(GraphError::evidence("superfluous evidence"));
@@ -128,38 +174,72 @@ fn judge_element(
     source: &Opened<'_>,
 ) -> Result<Verdict, GraphError> {
     if leaf_hash(Family::Trace, bytes) != *case.leaf_hash {
-        return Err(GraphError::evidence("opened block is not the disputed leaf"));
+        return Err(GraphError::evidence(
+            "opened block is not the disputed leaf",
+        ));
     }
     if bytes.len() != layout.block_len(node, block) {
         return Ok(Verdict::AsserterWrong);
     }
     let size = layout.element_size(node);
-    let at = index.checked_mul(size as u64).and_then(|b| b.checked_sub(block * layout.block_bytes() as u64));
-    let claimed = at.and_then(|at| bytes.get(at as usize..at as usize + size)).ok_or_else(|| GraphError::evidence("element lies outside the block"))?;
+    let at = index
+        .checked_mul(size as u64)
+        .and_then(|b| b.checked_sub(block * layout.block_bytes() as u64));
+    let claimed = at
+        .and_then(|at| bytes.get(at as usize..at as usize + size))
+        .ok_or_else(|| GraphError::evidence("element lies outside the block"))?;
     let dtype = output_dtype(case, node)?;
     let value = element(place, index as usize, source)?;
-    let own = Data::from_i32(dtype, &[value]).ok_or_else(|| GraphError::evidence("value outside its type"))?;
+    let own = Data::from_i32(dtype, &[value])
+        .ok_or_else(|| GraphError::evidence("value outside its type"))?;
     Ok(verdict(own.to_bytes() == claimed))
 }
 
-fn judge_block(case: &Case<'_>, layout: &Layout, (node, block): (NodeId, u64), place: &Place<'_>, source: &Opened<'_>) -> Result<Verdict, GraphError> {
+fn judge_block(
+    case: &Case<'_>,
+    layout: &Layout,
+    (node, block): (NodeId, u64),
+    place: &Place<'_>,
+    source: &Opened<'_>,
+) -> Result<Verdict, GraphError> {
     let size = layout.element_size(node);
     let first = block as usize * layout.block_bytes() / size;
     let count = layout.block_len(node, block) / size;
-    let steps = case.structure.costs.get(node as usize).map_or(0, |c| c.steps).saturating_mul(count as u64);
+    let steps = case
+        .structure
+        .costs
+        .get(node as usize)
+        .map_or(0, |c| c.steps)
+        .saturating_mul(count as u64);
     if steps > MAX_BLOCK_STEPS || source.bytes > MAX_BLOCK_EVIDENCE {
-        return Err(GraphError::evidence(format!("block needs {steps} steps and {} bytes, at most {MAX_BLOCK_STEPS} and {MAX_BLOCK_EVIDENCE}", source.bytes)));
+        return Err(GraphError::evidence(format!(
+            "block needs {steps} steps and {} bytes, at most {MAX_BLOCK_STEPS} and {MAX_BLOCK_EVIDENCE}",
+            source.bytes
+        )));
     }
-    let values = (first..first + count).map(|e| element(place, e, source)).collect::<Result<Vec<i32>, _>>()?;
-    let own = Data::from_i32(output_dtype(case, node)?, &values).ok_or_else(|| GraphError::evidence("value outside its type"))?;
-    Ok(verdict(leaf_hash(Family::Trace, &own.to_bytes()) == *case.leaf_hash))
+    let values = (first..first + count)
+        .map(|e| element(place, e, source))
+        .collect::<Result<Vec<i32>, _>>()?;
+    let own = Data::from_i32(output_dtype(case, node)?, &values)
+        .ok_or_else(|| GraphError::evidence("value outside its type"))?;
+    Ok(verdict(
+        leaf_hash(Family::Trace, &own.to_bytes()) == *case.leaf_hash,
+    ))
 }
 
 fn output_dtype(case: &Case<'_>, node: NodeId) -> Result<DType, GraphError> {
-    case.structure.types.get(node as usize).map(|t| t.dtype).ok_or_else(|| GraphError::evidence("no such node"))
+    case.structure
+        .types
+        .get(node as usize)
+        .map(|t| t.dtype)
+        .ok_or_else(|| GraphError::evidence("no such node"))
 }
 
-fn check_block(case: &Case<'_>, layout: &Layout, b: &crate::evidence::BlockEvidence) -> Result<(), GraphError> {
+fn check_block(
+    case: &Case<'_>,
+    layout: &Layout,
+    b: &crate::evidence::BlockEvidence,
+) -> Result<(), GraphError> {
     let (leaves, root) = match (b.tree, case.segment) {
         (Which::Committed, _) => (layout.committed_leaves(), case.trace_root),
         (Which::Segment, Some((segment, root))) => (layout.segment_leaves(segment), root),
@@ -167,7 +247,10 @@ fn check_block(case: &Case<'_>, layout: &Layout, b: &crate::evidence::BlockEvide
     };
     let leaf = b.opening.leaf_hash()?;
     if root_from_path(Family::Trace, leaves, b.leaf, &leaf, &b.path).as_ref() != Some(root) {
-        return Err(GraphError::evidence(format!("block {} does not hash to the root of its tree", b.leaf)));
+        return Err(GraphError::evidence(format!(
+            "block {} does not hash to the root of its tree",
+            b.leaf
+        )));
     }
     Ok(())
 }
@@ -186,7 +269,12 @@ struct Opened<'a> {
 }
 
 impl<'a> Opened<'a> {
-    fn new(case: &Case<'a>, layout: &'a Layout, node: NodeId, evidence: &'a Evidence) -> Result<Self, GraphError> {
+    fn new(
+        case: &Case<'a>,
+        layout: &'a Layout,
+        node: NodeId,
+        evidence: &'a Evidence,
+    ) -> Result<Self, GraphError> {
         if evidence.input.is_some() {
             return Err(GraphError::evidence("superfluous input"));
         }
@@ -197,22 +285,48 @@ impl<'a> Opened<'a> {
             blocks.insert((b.tree, b.leaf), &b.opening);
         }
         for r in &evidence.rows {
-            let kind = case.structure.kinds.get(r.constant as usize).ok_or_else(|| GraphError::evidence("no such constant"))?;
-            let inner = root_from_path(Family::Constant, u64::from(kind.rows()), u64::from(r.row), &leaf_hash(Family::Constant, &r.bytes), &r.path);
+            let kind = case
+                .structure
+                .kinds
+                .get(r.constant as usize)
+                .ok_or_else(|| GraphError::evidence("no such constant"))?;
+            let inner = root_from_path(
+                Family::Constant,
+                u64::from(kind.rows()),
+                u64::from(r.row),
+                &leaf_hash(Family::Constant, &r.bytes),
+                &r.path,
+            );
             let (count, index, root) = outer_place(case, r.constant, kind);
-            let outer = inner.and_then(|inner| root_from_path(Family::Constant, count, index, &inner, &r.outer));
+            let outer = inner
+                .and_then(|inner| root_from_path(Family::Constant, count, index, &inner, &r.outer));
             if outer.as_ref() != Some(root) || r.bytes.len() != kind.row_bytes(r.row) {
-                return Err(GraphError::evidence(format!("row {} of constant {} does not hash to the registered root", r.row, r.constant)));
+                return Err(GraphError::evidence(format!(
+                    "row {} of constant {} does not hash to the registered root",
+                    r.row, r.constant
+                )));
             }
             bytes += r.bytes.len() as u64;
             rows.insert((r.constant, r.row), r.bytes.as_slice());
         }
         let segment = case.segment.map(|(s, _)| s);
-        Ok(Self { layout, structure: case.structure, node, segment, blocks, rows, used_blocks: RefCell::default(), used_rows: RefCell::default(), bytes })
+        Ok(Self {
+            layout,
+            structure: case.structure,
+            node,
+            segment,
+            blocks,
+            rows,
+            used_blocks: RefCell::default(),
+            used_rows: RefCell::default(),
+            bytes,
+        })
     }
 
     fn all_used(&self) -> Result<(), GraphError> {
-        if self.used_blocks.borrow().len() != self.blocks.len() || self.used_rows.borrow().len() != self.rows.len() {
+        if self.used_blocks.borrow().len() != self.blocks.len()
+            || self.used_rows.borrow().len() != self.rows.len()
+        {
             return Err(GraphError::evidence("superfluous evidence"));
         }
         Ok(())
@@ -223,16 +337,45 @@ impl<'a> Opened<'a> {
 fn outer_place<'a>(case: &Case<'a>, constant: ConstId, kind: &ConstKind) -> (u64, u64, &'a Hash) {
     let same = |k: &&ConstKind| k.is_table() == kind.is_table();
     let count = case.structure.kinds.iter().filter(same).count() as u64;
-    let index = case.structure.kinds.iter().take(constant as usize).filter(same).count() as u64;
-    (count, index, if kind.is_table() { case.tables_root } else { case.weights_root })
+    let index = case
+        .structure
+        .kinds
+        .iter()
+        .take(constant as usize)
+        .filter(same)
+        .count() as u64;
+    (
+        count,
+        index,
+        if kind.is_table() {
+            case.tables_root
+        } else {
+            case.weights_root
+        },
+    )
 }
 
 impl Source for Opened<'_> {
-    fn slice(&self, operand: usize, start: usize, len: usize) -> Result<Cow<'_, [i32]>, GraphError> {
+    fn slice(
+        &self,
+        operand: usize,
+        start: usize,
+        len: usize,
+    ) -> Result<Cow<'_, [i32]>, GraphError> {
         let missing = || GraphError::evidence("a slice of a producer is missing");
-        let producer = self.structure.nodes.get(self.node as usize).and_then(|n| n.inputs.get(operand)).ok_or_else(missing)?;
+        let producer = self
+            .structure
+            .nodes
+            .get(self.node as usize)
+            .and_then(|n| n.inputs.get(operand))
+            .ok_or_else(missing)?;
         let node = self.layout.resolve(*producer);
-        let dtype = self.structure.types.get(node as usize).ok_or_else(missing)?.dtype;
+        let dtype = self
+            .structure
+            .types
+            .get(node as usize)
+            .ok_or_else(missing)?
+            .dtype;
         let size = dtype.size();
         let block_bytes = self.layout.block_bytes();
         let in_segment = self.segment.is_some() && self.layout.segment_of(node) == self.segment;
@@ -242,23 +385,38 @@ impl Source for Opened<'_> {
             let block = (at / block_bytes) as u64;
             let stop = end.min((block as usize + 1) * block_bytes);
             let key = if in_segment {
-                (Which::Segment, self.layout.segment_index(node, block).ok_or_else(missing)?)
+                (
+                    Which::Segment,
+                    self.layout.segment_index(node, block).ok_or_else(missing)?,
+                )
             } else {
-                (Which::Committed, self.layout.committed_index(node, block).ok_or_else(missing)?)
+                (
+                    Which::Committed,
+                    self.layout
+                        .committed_index(node, block)
+                        .ok_or_else(missing)?,
+                )
             };
             let opening = self.blocks.get(&key).ok_or_else(missing)?;
             if opening.len as usize != self.layout.block_len(node, block) {
                 return Err(GraphError::evidence("opened block has another length"));
             }
             self.used_blocks.borrow_mut().insert(key);
-            bytes.extend(opening.bytes(at % block_bytes, stop - at).ok_or_else(missing)?);
+            bytes.extend(
+                opening
+                    .bytes(at % block_bytes, stop - at)
+                    .ok_or_else(missing)?,
+            );
             at = stop;
         }
         Ok(Cow::Owned(Data::from_bytes(dtype, &bytes)?.to_i32()))
     }
 
     fn row(&self, constant: ConstId, row: u32) -> Result<Cow<'_, [u8]>, GraphError> {
-        let bytes = self.rows.get(&(constant, row)).ok_or_else(|| GraphError::evidence("a row of a constant is missing"))?;
+        let bytes = self
+            .rows
+            .get(&(constant, row))
+            .ok_or_else(|| GraphError::evidence("a row of a constant is missing"))?;
         self.used_rows.borrow_mut().insert((constant, row));
         Ok(Cow::Borrowed(*bytes))
     }

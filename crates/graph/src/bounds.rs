@@ -32,10 +32,27 @@ struct Pass<'a> {
 
 impl Facts {
     /// Checks the next node, whose type by structure is `ty`, and learns its range.
-    pub(crate) fn step(&mut self, header: Header, consts: &[Const], name: &str, node: &Node, ty: &TensorType) -> Result<(), GraphError> {
-        let pass = Pass { header, consts, name, types: &self.types, row_sums: &self.row_sums };
+    pub(crate) fn step(
+        &mut self,
+        header: Header,
+        consts: &[Const],
+        name: &str,
+        node: &Node,
+        ty: &TensorType,
+    ) -> Result<(), GraphError> {
+        let pass = Pass {
+            header,
+            consts,
+            name,
+            types: &self.types,
+            row_sums: &self.row_sums,
+        };
         let (lo, hi, row_sum) = pass.node(self.types.len() as u32, node, ty)?;
-        self.types.push(TensorType { lo, hi, ..ty.clone() });
+        self.types.push(TensorType {
+            lo,
+            hi,
+            ..ty.clone()
+        });
         self.row_sums.push(row_sum);
         Ok(())
     }
@@ -47,13 +64,23 @@ impl Facts {
 ///
 /// # Errors
 /// [`GraphError::Bound`] with the node, row and value that broke; [`GraphError::Node`] for unusable tables; [`GraphError::Length`] when constants are missing.
-pub fn check(structure: &Structure, consts: &[Const], names: &[String]) -> Result<Vec<TensorType>, GraphError> {
+pub fn check(
+    structure: &Structure,
+    consts: &[Const],
+    names: &[String],
+) -> Result<Vec<TensorType>, GraphError> {
     if consts.len() != structure.kinds.len() {
-        return Err(GraphError::Length { what: "constants", want: structure.kinds.len(), have: consts.len() });
+        return Err(GraphError::Length {
+            what: "constants",
+            want: structure.kinds.len(),
+            have: consts.len(),
+        });
     }
     let mut facts = Facts::default();
     for (i, (node, ty)) in structure.nodes.iter().zip(&structure.types).enumerate() {
-        let name = names.get(i).map_or_else(|| op_name(&node.op), String::as_str);
+        let name = names
+            .get(i)
+            .map_or_else(|| op_name(&node.op), String::as_str);
         facts.step(structure.header, consts, name, node, ty)?;
     }
     Ok(facts.types)
@@ -63,30 +90,59 @@ type Range = (i64, i64);
 
 impl Pass<'_> {
     fn constant(&self, id: ConstId) -> Result<&Const, GraphError> {
-        self.consts.get(id as usize).ok_or(GraphError::Length { what: "constants", want: id as usize + 1, have: self.consts.len() })
+        self.consts.get(id as usize).ok_or(GraphError::Length {
+            what: "constants",
+            want: id as usize + 1,
+            have: self.consts.len(),
+        })
     }
 
     fn operand(&self, node: &Node, i: usize) -> Range {
-        let ty = node.inputs.get(i).and_then(|id| self.types.get(*id as usize));
+        let ty = node
+            .inputs
+            .get(i)
+            .and_then(|id| self.types.get(*id as usize));
         ty.map_or((0, 0), |t| (i64::from(t.lo), i64::from(t.hi)))
     }
 
     /// Checks one accumulator range against A_MAX (rounding term included) and requantises it.
-    fn close(&self, index: u32, row: u32, (lo, hi): Range, shift: i8, out: &Requant) -> Result<Range, GraphError> {
+    fn close(
+        &self,
+        index: u32,
+        row: u32,
+        (lo, hi): Range,
+        shift: i8,
+        out: &Requant,
+    ) -> Result<Range, GraphError> {
         let half = if shift > 0 { 1i64 << (shift - 1) } else { 0 };
         let left = if shift < 0 { 1i64 << -shift } else { 1 };
-        let bound = lo.abs().max(hi.abs()).saturating_mul(left).saturating_add(half);
+        let bound = lo
+            .abs()
+            .max(hi.abs())
+            .saturating_mul(left)
+            .saturating_add(half);
         if bound > A_MAX || !(-15..=31).contains(&shift) {
-            return Err(GraphError::Bound { node: index, name: self.name.to_owned(), row, bound, limit: A_MAX });
+            return Err(GraphError::Bound {
+                node: index,
+                name: self.name.to_owned(),
+                row,
+                bound,
+                limit: A_MAX,
+            });
         }
-        Ok((i64::from(requant(lo, shift, out)), i64::from(requant(hi, shift, out))))
+        Ok((
+            i64::from(requant(lo, shift, out)),
+            i64::from(requant(hi, shift, out)),
+        ))
     }
 
     fn rows(&self, index: u32, id: ConstId, x: Range, out: &Requant) -> Result<Range, GraphError> {
         let constant = self.constant(id)?;
         let mut total: Option<Range> = None;
         for row in 0..constant.kind().rows() {
-            let Some(w) = constant.weight_row(row) else { continue };
+            let Some(w) = constant.weight_row(row) else {
+                continue;
+            };
             let acc = row_range(&w, x);
             let (lo, hi) = self.close(index, row, acc, w.shift, out)?;
             total = Some(total.map_or((lo, hi), |(a, b)| (a.min(lo), b.max(hi))));
@@ -95,27 +151,57 @@ impl Pass<'_> {
     }
 
     fn fail<T>(&self, index: u32, why: &str) -> Result<T, GraphError> {
-        Err(GraphError::Node { node: index, name: self.name.to_owned(), why: why.to_owned() })
+        Err(GraphError::Node {
+            node: index,
+            name: self.name.to_owned(),
+            why: why.to_owned(),
+        })
     }
 
-    fn node(&self, index: u32, node: &Node, ty: &TensorType) -> Result<(i32, i32, Option<i64>), GraphError> {
+    fn node(
+        &self,
+        index: u32,
+        node: &Node,
+        ty: &TensorType,
+    ) -> Result<(i32, i32, Option<i64>), GraphError> {
         let seq = self.header.max_seq;
         let x = self.operand(node, 0);
-        let operand_type = node.inputs.first().and_then(|id| self.types.get(*id as usize));
-        let last = |t: Option<&TensorType>| t.and_then(|t| t.shape.last()).map_or(1, |d| i64::from(d.at(seq)));
+        let operand_type = node
+            .inputs
+            .first()
+            .and_then(|id| self.types.get(*id as usize));
+        let last = |t: Option<&TensorType>| {
+            t.and_then(|t| t.shape.last())
+                .map_or(1, |d| i64::from(d.at(seq)))
+        };
         let mut row_sum = None;
         let range = match &node.op {
             Op::Input { ty } => (i64::from(ty.lo), i64::from(ty.hi)),
             Op::Linear { weights, out } => self.rows(index, *weights, x, out)?,
-            Op::Conv2d { weights, window, out, .. } => {
-                let x = if window.pad == [0; 4] { x } else { (x.0.min(0), x.1.max(0)) };
+            Op::Conv2d {
+                weights,
+                window,
+                out,
+                ..
+            } => {
+                let x = if window.pad == [0; 4] {
+                    x
+                } else {
+                    (x.0.min(0), x.1.max(0))
+                };
                 self.rows(index, *weights, x, out)?
             }
             Op::MatMul { out } => {
                 let (a, b) = (x, self.operand(node, 1));
                 let k = last(operand_type);
                 let peak = |r: Range| r.0.abs().max(r.1.abs());
-                let sums = |i: usize| node.inputs.get(i).and_then(|id| self.row_sums.get(*id as usize)).copied().flatten();
+                let sums = |i: usize| {
+                    node.inputs
+                        .get(i)
+                        .and_then(|id| self.row_sums.get(*id as usize))
+                        .copied()
+                        .flatten()
+                };
                 let by_a = sums(0).unwrap_or(k * peak(a)).saturating_mul(peak(b));
                 let by_b = sums(1).unwrap_or(k * peak(b)).saturating_mul(peak(a));
                 let bound = by_a.min(by_b);
@@ -123,19 +209,27 @@ impl Pass<'_> {
             }
             Op::Add { left, out } => {
                 let b = self.operand(node, 1);
-                let sum = ((x.0 << left[0]) + (b.0 << left[1]), (x.1 << left[0]) + (b.1 << left[1]));
+                let sum = (
+                    (x.0 << left[0]) + (b.0 << left[1]),
+                    (x.1 << left[0]) + (b.1 << left[1]),
+                );
                 self.close(index, 0, sum, out.shift, out)?
             }
             Op::AddRows { rows, left, out } => {
                 let c = extent(&self.constant(*rows)?.values());
-                let sum = ((x.0 << left[0]) + (c.0 << left[1]), (x.1 << left[0]) + (c.1 << left[1]));
+                let sum = (
+                    (x.0 << left[0]) + (c.0 << left[1]),
+                    (x.1 << left[0]) + (c.1 << left[1]),
+                );
                 self.close(index, 0, sum, out.shift, out)?
             }
             Op::Requant { out } => self.close(index, 0, x, out.shift, out)?,
             Op::Lookup { table } => {
                 let values = self.constant(*table)?.values();
                 let min = operand_type.map_or(0, |t| i64::from(t.dtype.range().0));
-                let reachable = usize::try_from(x.0 - min).ok().zip(usize::try_from(x.1 - min).ok());
+                let reachable = usize::try_from(x.0 - min)
+                    .ok()
+                    .zip(usize::try_from(x.1 - min).ok());
                 match reachable.and_then(|(a, b)| values.get(a..=b)) {
                     Some(part) => extent(part),
                     None => return self.fail(index, "input range leaves the table"),
@@ -154,7 +248,9 @@ impl Pass<'_> {
             }
             Op::LayerNorm { params, out, .. } => {
                 let mut total = (i64::from(out.hi), i64::from(out.lo));
-                for (channel, (gain, bias)) in self.constant(*params)?.norm().into_iter().enumerate() {
+                for (channel, (gain, bias)) in
+                    self.constant(*params)?.norm().into_iter().enumerate()
+                {
                     let g = i64::from(gain).abs() << 15;
                     let acc = (i64::from(bias) - g, i64::from(bias) + g);
                     let (lo, hi) = self.close(index, channel as u32, acc, out.shift, out)?;
@@ -172,7 +268,9 @@ impl Pass<'_> {
                 (0, 1 << bits)
             }
             Op::Embedding { rows } => extent(&self.constant(*rows)?.values()),
-            Op::Concat { .. } => (0..node.inputs.len()).map(|i| self.operand(node, i)).fold(x, |a, b| (a.0.min(b.0), a.1.max(b.1))),
+            Op::Concat { .. } => (0..node.inputs.len())
+                .map(|i| self.operand(node, i))
+                .fold(x, |a, b| (a.0.min(b.0), a.1.max(b.1))),
             Op::ArgMax => (i64::from(ty.lo), i64::from(ty.hi)),
             Op::MaxPool { .. } | Op::Transpose { .. } | Op::Reshape { .. } | Op::Slice { .. } => x,
         };
@@ -182,7 +280,13 @@ impl Pass<'_> {
 
     fn limit(&self, index: u32, bound: i64) -> Result<(), GraphError> {
         if bound > A_MAX {
-            return Err(GraphError::Bound { node: index, name: self.name.to_owned(), row: 0, bound, limit: A_MAX });
+            return Err(GraphError::Bound {
+                node: index,
+                name: self.name.to_owned(),
+                row: 0,
+                bound,
+                limit: A_MAX,
+            });
         }
         Ok(())
     }
@@ -201,7 +305,10 @@ pub fn row_range(w: &WeightView<'_>, (lo, hi): Range) -> Range {
         }
     }
     let bias = i64::from(w.bias);
-    (bias.min(0) + positive * lo + negative * hi, bias.max(0) + positive * hi + negative * lo)
+    (
+        bias.min(0) + positive * lo + negative * hi,
+        bias.max(0) + positive * hi + negative * lo,
+    )
 }
 
 fn extent(values: &[i32]) -> Range {
@@ -212,9 +319,14 @@ fn extent(values: &[i32]) -> Range {
 
 /// Largest magnitude that any accumulator of a weights constant reaches for inputs in `[lo, hi]`; for reports and for importers choosing shifts.
 pub fn peak(constant: &Const, range: (i32, i32)) -> i64 {
-    let ConstKind::Weights { rows, .. } = constant.kind() else { return 0 };
+    let ConstKind::Weights { rows, .. } = constant.kind() else {
+        return 0;
+    };
     let rows = (0..rows).filter_map(|r| constant.weight_row(r));
-    rows.map(|w| row_range(&w, (i64::from(range.0), i64::from(range.1)))).map(|(a, b)| a.abs().max(b.abs())).max().unwrap_or(0)
+    rows.map(|w| row_range(&w, (i64::from(range.0), i64::from(range.1))))
+        .map(|(a, b)| a.abs().max(b.abs()))
+        .max()
+        .unwrap_or(0)
 }
 
 /// Whether every value of a type fits `[lo, hi]` of a narrower one; used by builders.

@@ -35,7 +35,14 @@ pub struct GraphBuilder {
 impl GraphBuilder {
     /// An empty graph.
     pub fn new(header: Header) -> Self {
-        Self { header, nodes: Vec::new(), names: Vec::new(), consts: Vec::new(), structural: Vec::new(), facts: Facts::default() }
+        Self {
+            header,
+            nodes: Vec::new(),
+            names: Vec::new(),
+            consts: Vec::new(),
+            structural: Vec::new(),
+            facts: Facts::default(),
+        }
     }
 
     /// The input node. Always a checkpoint.
@@ -48,7 +55,11 @@ impl GraphBuilder {
 
     fn constant(&mut self, kind: ConstKind, bytes: Vec<u8>) -> Result<ConstId, GraphError> {
         let have = bytes.len();
-        let constant = Const::new(kind, bytes.into()).ok_or(GraphError::Length { what: "constant", want: kind.total_bytes(), have })?;
+        let constant = Const::new(kind, bytes.into()).ok_or(GraphError::Length {
+            what: "constant",
+            want: kind.total_bytes(),
+            have,
+        })?;
         self.consts.push(constant);
         Ok(self.consts.len() as ConstId - 1)
     }
@@ -62,24 +73,48 @@ impl GraphBuilder {
         let mut bytes = Vec::new();
         for row in rows {
             if row.values.len() != cols || cols == 0 {
-                return Err(GraphError::Length { what: "weight row", want: cols.max(1), have: row.values.len() });
+                return Err(GraphError::Length {
+                    what: "weight row",
+                    want: cols.max(1),
+                    have: row.values.len(),
+                });
             }
             bytes.push(row.shift as u8);
             bytes.extend(row.bias.to_le_bytes());
             bytes.extend(narrow(dtype, &row.values, "weight row")?);
         }
-        self.constant(ConstKind::Weights { rows: rows.len() as u32, cols: cols as u32, dtype }, bytes)
+        self.constant(
+            ConstKind::Weights {
+                rows: rows.len() as u32,
+                cols: cols as u32,
+                dtype,
+            },
+            bytes,
+        )
     }
 
     /// A `rows` constant of `cols` columns.
     ///
     /// # Errors
     /// [`GraphError::Length`] when `values` is not a whole number of rows or a value does not fit.
-    pub fn rows(&mut self, dtype: DType, cols: usize, values: &[i32]) -> Result<ConstId, GraphError> {
-        if cols == 0 || values.is_empty() || values.len() % cols != 0 {
-            return Err(GraphError::Length { what: "rows", want: cols, have: values.len() });
+    pub fn rows(
+        &mut self,
+        dtype: DType,
+        cols: usize,
+        values: &[i32],
+    ) -> Result<ConstId, GraphError> {
+        if cols == 0 || values.is_empty() || !values.len().is_multiple_of(cols) {
+            return Err(GraphError::Length {
+                what: "rows",
+                want: cols,
+                have: values.len(),
+            });
         }
-        let kind = ConstKind::Rows { rows: (values.len() / cols) as u32, cols: cols as u32, dtype };
+        let kind = ConstKind::Rows {
+            rows: (values.len() / cols) as u32,
+            cols: cols as u32,
+            dtype,
+        };
         self.constant(kind, narrow(dtype, values, "rows")?)
     }
 
@@ -88,8 +123,16 @@ impl GraphBuilder {
     /// # Errors
     /// [`GraphError::Length`] when empty.
     pub fn norm(&mut self, params: &[(i16, i32)]) -> Result<ConstId, GraphError> {
-        let bytes = params.iter().flat_map(|(g, b)| g.to_le_bytes().into_iter().chain(b.to_le_bytes())).collect();
-        self.constant(ConstKind::Norm { n: params.len() as u32 }, bytes)
+        let bytes = params
+            .iter()
+            .flat_map(|(g, b)| g.to_le_bytes().into_iter().chain(b.to_le_bytes()))
+            .collect();
+        self.constant(
+            ConstKind::Norm {
+                n: params.len() as u32,
+            },
+            bytes,
+        )
     }
 
     /// A `table` constant.
@@ -97,21 +140,44 @@ impl GraphBuilder {
     /// # Errors
     /// [`GraphError::Length`] when a value does not fit.
     pub fn table(&mut self, dtype: DType, values: &[i32]) -> Result<ConstId, GraphError> {
-        self.constant(ConstKind::Table { entries: values.len() as u32, dtype }, narrow(dtype, values, "table")?)
+        self.constant(
+            ConstKind::Table {
+                entries: values.len() as u32,
+                dtype,
+            },
+            narrow(dtype, values, "table")?,
+        )
     }
 
     /// Appends a node. The rule that non-checkpoints are read only inside their segment is checked by [`finish`](Self::finish).
     ///
     /// # Errors
     /// [`GraphError::Node`], [`GraphError::Bound`], [`GraphError::Cap`], naming the node; the node is not added then.
-    pub fn push(&mut self, name: &str, op: Op, inputs: &[NodeId], checkpoint: bool) -> Result<NodeId, GraphError> {
-        let node = Node { op, inputs: inputs.to_vec(), checkpoint };
+    pub fn push(
+        &mut self,
+        name: &str,
+        op: Op,
+        inputs: &[NodeId],
+        checkpoint: bool,
+    ) -> Result<NodeId, GraphError> {
+        let node = Node {
+            op,
+            inputs: inputs.to_vec(),
+            checkpoint,
+        };
         let index = self.nodes.len() as u32;
         let kinds: Vec<_> = self.consts.iter().map(Const::kind).collect();
-        let checker = Checker { header: self.header, kinds: &kinds, types: &self.structural, index, name };
+        let checker = Checker {
+            header: self.header,
+            kinds: &kinds,
+            types: &self.structural,
+            index,
+            name,
+        };
         let (ty, cost) = checker.infer(&node)?;
         layout::check_caps(index, name, &cost)?;
-        self.facts.step(self.header, &self.consts, name, &node, &ty)?;
+        self.facts
+            .step(self.header, &self.consts, name, &node, &ty)?;
         self.structural.push(ty);
         self.nodes.push(node);
         self.names.push(name.to_owned());
@@ -149,8 +215,21 @@ impl GraphBuilder {
 
 fn narrow(dtype: DType, values: &[i32], what: &'static str) -> Result<Vec<u8>, GraphError> {
     if dtype == DType::I32 {
-        return Err(GraphError::Length { what: "bytes of a constant's element (i8 or i16)", want: 2, have: 4 });
+        return Err(GraphError::Length {
+            what: "bytes of a constant's element (i8 or i16)",
+            want: 2,
+            have: 4,
+        });
     }
-    let fitting = values.iter().filter(|v| bounds::fits(**v, **v, dtype)).count();
-    Data::from_i32(dtype, values).map(|d| d.to_bytes()).ok_or(GraphError::Length { what, want: values.len(), have: fitting })
+    let fitting = values
+        .iter()
+        .filter(|v| bounds::fits(**v, **v, dtype))
+        .count();
+    Data::from_i32(dtype, values)
+        .map(|d| d.to_bytes())
+        .ok_or(GraphError::Length {
+            what,
+            want: values.len(),
+            have: fitting,
+        })
 }

@@ -71,7 +71,9 @@ impl ConstKind {
             Self::Weights { cols, dtype, .. } => WEIGHT_HEADER + *cols as usize * dtype.size(),
             Self::Rows { cols, dtype, .. } => *cols as usize * dtype.size(),
             Self::Norm { n } => *n as usize * 6,
-            Self::Table { entries, dtype } => (entries - row * TABLE_ROW).min(TABLE_ROW) as usize * dtype.size(),
+            Self::Table { entries, dtype } => {
+                (entries - row * TABLE_ROW).min(TABLE_ROW) as usize * dtype.size()
+            }
         }
     }
 
@@ -112,7 +114,12 @@ impl<'a> WeightView<'a> {
     pub fn parse(dtype: DType, bytes: &'a [u8]) -> Option<Self> {
         let (header, values) = bytes.split_first_chunk::<WEIGHT_HEADER>()?;
         let [shift, b0, b1, b2, b3] = *header;
-        Some(Self { shift: i8::from_le_bytes([shift]), bias: i32::from_le_bytes([b0, b1, b2, b3]), dtype, values })
+        Some(Self {
+            shift: i8::from_le_bytes([shift]),
+            bias: i32::from_le_bytes([b0, b1, b2, b3]),
+            dtype,
+            values,
+        })
     }
 
     /// The weights, widened.
@@ -129,7 +136,14 @@ impl<'a> WeightView<'a> {
 
 /// Reads `i8`/`i16` values of a row, widened.
 pub(crate) fn read_values(dtype: DType, bytes: &[u8]) -> Vec<i32> {
-    WeightView { shift: 0, bias: 0, dtype, values: bytes }.iter().collect()
+    WeightView {
+        shift: 0,
+        bias: 0,
+        dtype,
+        values: bytes,
+    }
+    .iter()
+    .collect()
 }
 
 impl Const {
@@ -152,7 +166,11 @@ impl Const {
     pub fn row(&self, row: u32) -> Option<&[u8]> {
         let len = self.kind.row_bytes(row);
         let at = self.kind.row_offset(row);
-        if len == 0 { None } else { self.bytes.get(at..at.checked_add(len)?) }
+        if len == 0 {
+            None
+        } else {
+            self.bytes.get(at..at.checked_add(len)?)
+        }
     }
 
     /// A row of a `weights` constant.
@@ -166,7 +184,9 @@ impl Const {
     /// All values of a `rows` or `table` constant, widened; empty for other kinds.
     pub fn values(&self) -> Vec<i32> {
         match self.kind {
-            ConstKind::Rows { dtype, .. } | ConstKind::Table { dtype, .. } => read_values(dtype, &self.bytes),
+            ConstKind::Rows { dtype, .. } | ConstKind::Table { dtype, .. } => {
+                read_values(dtype, &self.bytes)
+            }
             _ => Vec::new(),
         }
     }
@@ -179,7 +199,12 @@ impl Const {
                 .as_chunks::<6>()
                 .0
                 .iter()
-                .map(|[a, b, c, d, e, f]| (i16::from_le_bytes([*a, *b]), i32::from_le_bytes([*c, *d, *e, *f])))
+                .map(|[a, b, c, d, e, f]| {
+                    (
+                        i16::from_le_bytes([*a, *b]),
+                        i32::from_le_bytes([*c, *d, *e, *f]),
+                    )
+                })
                 .collect(),
             _ => Vec::new(),
         }

@@ -39,24 +39,47 @@ impl Structure {
     ///
     /// # Errors
     /// [`GraphError::Node`], [`GraphError::Cap`], [`GraphError::Limit`].
-    pub fn new(header: Header, kinds: Vec<ConstKind>, nodes: Vec<Node>, names: &[String]) -> Result<Self, GraphError> {
+    pub fn new(
+        header: Header,
+        kinds: Vec<ConstKind>,
+        nodes: Vec<Node>,
+        names: &[String],
+    ) -> Result<Self, GraphError> {
         check_header(&header)?;
         for (what, have) in [("nodes", nodes.len()), ("constants", kinds.len())] {
             if have > MAX_NODES {
-                return Err(GraphError::Limit { what, have: have as u64, limit: MAX_NODES as u64 });
+                return Err(GraphError::Limit {
+                    what,
+                    have: have as u64,
+                    limit: MAX_NODES as u64,
+                });
             }
         }
         let mut types = Vec::with_capacity(nodes.len());
         let mut costs = Vec::with_capacity(nodes.len());
         for (i, node) in nodes.iter().enumerate() {
-            let name = names.get(i).map_or_else(|| op_name(&node.op).to_owned(), Clone::clone);
-            let checker = Checker { header, kinds: &kinds, types: &types, index: i as u32, name: &name };
+            let name = names
+                .get(i)
+                .map_or_else(|| op_name(&node.op).to_owned(), Clone::clone);
+            let checker = Checker {
+                header,
+                kinds: &kinds,
+                types: &types,
+                index: i as u32,
+                name: &name,
+            };
             let (ty, cost) = checker.infer(node)?;
             layout::check_caps(i as u32, &name, &cost)?;
             types.push(ty);
             costs.push(cost);
         }
-        let structure = Self { header, kinds, nodes, types, costs };
+        let structure = Self {
+            header,
+            kinds,
+            nodes,
+            types,
+            costs,
+        };
         layout::check_segments(&structure, names)?;
         Ok(structure)
     }
@@ -97,17 +120,28 @@ impl Structure {
     /// [`GraphError::Decode`], and those of [`Structure::new`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, GraphError> {
         if bytes.len() > MAX_STRUCTURE {
-            return Err(GraphError::Limit { what: "structure bytes", have: bytes.len() as u64, limit: MAX_STRUCTURE as u64 });
+            return Err(GraphError::Limit {
+                what: "structure bytes",
+                have: bytes.len() as u64,
+                limit: MAX_STRUCTURE as u64,
+            });
         }
         let mut r = Reader { bytes, at: 0 };
         if r.u32()? != SEMANTICS {
             return r.fail("unknown version of the operator semantics");
         }
-        let header = Header { max_seq: r.u32()?, block_bits: r.u8()? };
+        let header = Header {
+            max_seq: r.u32()?,
+            block_bits: r.u8()?,
+        };
         let count = r.count(MAX_NODES, 9)?;
-        let kinds = (0..count).map(|_| r.kind()).collect::<Result<Vec<_>, _>>()?;
+        let kinds = (0..count)
+            .map(|_| r.kind())
+            .collect::<Result<Vec<_>, _>>()?;
         let count = r.count(MAX_NODES, 3)?;
-        let nodes = (0..count).map(|_| r.node()).collect::<Result<Vec<_>, _>>()?;
+        let nodes = (0..count)
+            .map(|_| r.node())
+            .collect::<Result<Vec<_>, _>>()?;
         if r.at != bytes.len() {
             return r.fail("trailing bytes");
         }
@@ -135,14 +169,20 @@ impl Graph {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, GraphError> {
         let mut r = Reader { bytes, at: 0 };
         if r.take(8)? != MAGIC {
-            return Err(GraphError::Decode { at: 0, why: "not a graph file" });
+            return Err(GraphError::Decode {
+                at: 0,
+                why: "not a graph file",
+            });
         }
         let len = usize::try_from(r.u64()?).unwrap_or(usize::MAX);
         let structure = Structure::from_bytes(r.take(len)?)?;
         let mut consts = Vec::with_capacity(structure.kinds.len());
         for kind in &structure.kinds {
             let data: Arc<[u8]> = r.take(kind.total_bytes())?.into();
-            consts.push(Const::new(*kind, data).ok_or(GraphError::Decode { at: r.at, why: "constant of another length" })?);
+            consts.push(Const::new(*kind, data).ok_or(GraphError::Decode {
+                at: r.at,
+                why: "constant of another length",
+            })?);
         }
         if r.at != bytes.len() {
             return r.fail("trailing bytes");
@@ -154,15 +194,29 @@ impl Graph {
     ///
     /// # Errors
     /// Those of [`Structure::new`] and of [`bounds::check`].
-    pub fn new(header: Header, nodes: Vec<Node>, consts: Vec<Const>, names: &[String]) -> Result<Self, GraphError> {
+    pub fn new(
+        header: Header,
+        nodes: Vec<Node>,
+        consts: Vec<Const>,
+        names: &[String],
+    ) -> Result<Self, GraphError> {
         let kinds = consts.iter().map(Const::kind).collect();
         Self::assemble(Structure::new(header, kinds, nodes, names)?, consts, names)
     }
 
-    fn assemble(structure: Structure, consts: Vec<Const>, names: &[String]) -> Result<Self, GraphError> {
+    fn assemble(
+        structure: Structure,
+        consts: Vec<Const>,
+        names: &[String],
+    ) -> Result<Self, GraphError> {
         let types = bounds::check(&structure, &consts, names)?;
         let Structure { header, nodes, .. } = structure;
-        Ok(Self { header, nodes, types, consts })
+        Ok(Self {
+            header,
+            nodes,
+            types,
+            consts,
+        })
     }
 
     /// The structure of this graph.
@@ -211,10 +265,18 @@ impl Graph {
 
 fn check_header(header: &Header) -> Result<(), GraphError> {
     if !(1..=1 << 20).contains(&header.max_seq) {
-        return Err(GraphError::Limit { what: "positions", have: u64::from(header.max_seq), limit: 1 << 20 });
+        return Err(GraphError::Limit {
+            what: "positions",
+            have: u64::from(header.max_seq),
+            limit: 1 << 20,
+        });
     }
     if !(10..=14).contains(&header.block_bits) {
-        return Err(GraphError::Limit { what: "block bits (at least 10)", have: u64::from(header.block_bits), limit: 14 });
+        return Err(GraphError::Limit {
+            what: "block bits (at least 10)",
+            have: u64::from(header.block_bits),
+            limit: 14,
+        });
     }
     Ok(())
 }
@@ -312,7 +374,12 @@ impl Writer {
                 self.u32(*weights);
                 self.requant(out);
             }
-            Op::Conv2d { weights, window, groups, out } => {
+            Op::Conv2d {
+                weights,
+                window,
+                groups,
+                out,
+            } => {
                 self.u32(*weights);
                 self.window(window);
                 self.u32(*groups);
@@ -409,7 +476,13 @@ impl<'a> Reader<'a> {
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], GraphError> {
         let at = self.at;
-        self.take(N)?.first_chunk::<N>().copied().ok_or(GraphError::Decode { at, why: "bytes end early" })
+        self.take(N)?
+            .first_chunk::<N>()
+            .copied()
+            .ok_or(GraphError::Decode {
+                at,
+                why: "bytes end early",
+            })
     }
     fn u8(&mut self) -> Result<u8, GraphError> {
         Ok(u8::from_le_bytes(self.array()?))
@@ -446,12 +519,25 @@ impl<'a> Reader<'a> {
         let head = self.u8()?;
         let dtype = self.dtype(head >> 4)?;
         let (a, b) = (self.u32()?, self.u32()?);
-        if dtype == DType::I32 || a == 0 || a > 1 << 24 || b > 1 << 24 || u64::from(a) * u64::from(b.max(1)) > 1 << 32 {
+        if dtype == DType::I32
+            || a == 0
+            || a > 1 << 24
+            || b > 1 << 24
+            || u64::from(a) * u64::from(b.max(1)) > 1 << 32
+        {
             return self.fail("constant of impossible size or type");
         }
         match (head & 15, b, dtype) {
-            (0, 1.., _) => Ok(ConstKind::Weights { rows: a, cols: b, dtype }),
-            (1, 1.., _) => Ok(ConstKind::Rows { rows: a, cols: b, dtype }),
+            (0, 1.., _) => Ok(ConstKind::Weights {
+                rows: a,
+                cols: b,
+                dtype,
+            }),
+            (1, 1.., _) => Ok(ConstKind::Rows {
+                rows: a,
+                cols: b,
+                dtype,
+            }),
             (2, 0, DType::I16) => Ok(ConstKind::Norm { n: a }),
             (3, 0, _) => Ok(ConstKind::Table { entries: a, dtype }),
             _ => self.fail("unknown kind of constant"),
@@ -463,17 +549,31 @@ impl<'a> Reader<'a> {
         if rank > MAX_RANK {
             return self.fail("more than 6 dimensions");
         }
-        (0..rank).map(|_| self.u32().map(|n| if n == 0 { Dim::Seq } else { Dim::Fixed(n) })).collect()
+        (0..rank)
+            .map(|_| {
+                self.u32()
+                    .map(|n| if n == 0 { Dim::Seq } else { Dim::Fixed(n) })
+            })
+            .collect()
     }
 
     fn requant(&mut self) -> Result<Requant, GraphError> {
         let shift = i8::from_le_bytes([self.u8()?]);
         let dtype = self.u8()?;
-        Ok(Requant { shift, dtype: self.dtype(dtype)?, lo: self.i32()?, hi: self.i32()? })
+        Ok(Requant {
+            shift,
+            dtype: self.dtype(dtype)?,
+            lo: self.i32()?,
+            hi: self.i32()?,
+        })
     }
 
     fn window(&mut self) -> Result<Window, GraphError> {
-        Ok(Window { kernel: self.array()?, stride: self.array()?, pad: self.array()? })
+        Ok(Window {
+            kernel: self.array()?,
+            stride: self.array()?,
+            pad: self.array()?,
+        })
     }
 
     fn node(&mut self) -> Result<Node, GraphError> {
@@ -481,28 +581,74 @@ impl<'a> Reader<'a> {
             0 => {
                 let dtype = self.u8()?;
                 let dtype = self.dtype(dtype)?;
-                Op::Input { ty: TensorType { dtype, shape: self.shape()?, lo: self.i32()?, hi: self.i32()? } }
+                Op::Input {
+                    ty: TensorType {
+                        dtype,
+                        shape: self.shape()?,
+                        lo: self.i32()?,
+                        hi: self.i32()?,
+                    },
+                }
             }
-            1 => Op::Linear { weights: self.u32()?, out: self.requant()? },
-            2 => Op::Conv2d { weights: self.u32()?, window: self.window()?, groups: self.u32()?, out: self.requant()? },
-            3 => Op::MatMul { out: self.requant()? },
-            4 => Op::Add { left: self.array()?, out: self.requant()? },
-            5 => Op::AddRows { rows: self.u32()?, left: self.array()?, out: self.requant()? },
-            6 => Op::Requant { out: self.requant()? },
+            1 => Op::Linear {
+                weights: self.u32()?,
+                out: self.requant()?,
+            },
+            2 => Op::Conv2d {
+                weights: self.u32()?,
+                window: self.window()?,
+                groups: self.u32()?,
+                out: self.requant()?,
+            },
+            3 => Op::MatMul {
+                out: self.requant()?,
+            },
+            4 => Op::Add {
+                left: self.array()?,
+                out: self.requant()?,
+            },
+            5 => Op::AddRows {
+                rows: self.u32()?,
+                left: self.array()?,
+                out: self.requant()?,
+            },
+            6 => Op::Requant {
+                out: self.requant()?,
+            },
             7 => Op::Lookup { table: self.u32()? },
-            8 => Op::MaxPool { window: self.window()? },
-            9 => Op::AvgPool { window: self.window()? },
-            10 => Op::LayerNorm { params: self.u32()?, eps: self.u64()?, out: self.requant()? },
-            11 => Op::Softmax { table: self.u32()?, shift: self.u8()?, bits: self.u8()? },
+            8 => Op::MaxPool {
+                window: self.window()?,
+            },
+            9 => Op::AvgPool {
+                window: self.window()?,
+            },
+            10 => Op::LayerNorm {
+                params: self.u32()?,
+                eps: self.u64()?,
+                out: self.requant()?,
+            },
+            11 => Op::Softmax {
+                table: self.u32()?,
+                shift: self.u8()?,
+                bits: self.u8()?,
+            },
             12 => Op::ReduceSum,
             13 => Op::ArgMax,
             14 => Op::Embedding { rows: self.u32()? },
             15 => {
                 let n = usize::from(self.u8()?);
-                Op::Transpose { perm: self.take(n)?.to_vec() }
+                Op::Transpose {
+                    perm: self.take(n)?.to_vec(),
+                }
             }
-            16 => Op::Reshape { shape: self.shape()? },
-            17 => Op::Slice { axis: self.u8()?, start: self.u32()?, len: self.u32()? },
+            16 => Op::Reshape {
+                shape: self.shape()?,
+            },
+            17 => Op::Slice {
+                axis: self.u8()?,
+                start: self.u32()?,
+                len: self.u32()?,
+            },
             18 => Op::Concat { axis: self.u8()? },
             _ => return self.fail("unknown operator"),
         };
@@ -516,6 +662,10 @@ impl<'a> Reader<'a> {
             1 => true,
             _ => return self.fail("a flag is neither 0 nor 1"),
         };
-        Ok(Node { op, inputs, checkpoint })
+        Ok(Node {
+            op,
+            inputs,
+            checkpoint,
+        })
     }
 }

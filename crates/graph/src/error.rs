@@ -32,7 +32,9 @@ pub enum GraphError {
         why: String,
     },
     /// An accumulator could pass its limit for some legal input.
-    #[error("node {node} ({name}): accumulator of row {row} can reach {bound}, the limit is {limit}")]
+    #[error(
+        "node {node} ({name}): accumulator of row {row} can reach {bound}, the limit is {limit}"
+    )]
     Bound {
         /// Index.
         node: u32,

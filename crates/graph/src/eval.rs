@@ -14,9 +14,17 @@ use crate::{
 ///
 /// # Errors
 /// [`GraphError::Input`] when dimensions or element type are not the declared ones, or there are more positions than `max_seq`.
-pub fn positions(ty: &TensorType, max_seq: u32, dims: &[usize], dtype: DType) -> Result<u32, GraphError> {
+pub fn positions(
+    ty: &TensorType,
+    max_seq: u32,
+    dims: &[usize],
+    dtype: DType,
+) -> Result<u32, GraphError> {
     if dtype != ty.dtype {
-        return Err(GraphError::Input(format!("elements are {dtype:?}, the model takes {:?}", ty.dtype)));
+        return Err(GraphError::Input(format!(
+            "elements are {dtype:?}, the model takes {:?}",
+            ty.dtype
+        )));
     }
     let mut seq = None;
     let fits = dims.len() == ty.shape.len()
@@ -26,10 +34,15 @@ pub fn positions(ty: &TensorType, max_seq: u32, dims: &[usize], dtype: DType) ->
         });
     let seq = seq.unwrap_or(1);
     if !fits {
-        return Err(GraphError::Input(format!("dimensions are {dims:?}, the model takes {:?}", ty.shape)));
+        return Err(GraphError::Input(format!(
+            "dimensions are {dims:?}, the model takes {:?}",
+            ty.shape
+        )));
     }
     if seq == 0 || seq > max_seq as usize {
-        return Err(GraphError::Input(format!("{seq} positions, the model takes 1 to {max_seq}")));
+        return Err(GraphError::Input(format!(
+            "{seq} positions, the model takes 1 to {max_seq}"
+        )));
     }
     Ok(seq as u32)
 }
@@ -41,10 +54,21 @@ pub fn positions(ty: &TensorType, max_seq: u32, dims: &[usize], dtype: DType) ->
 /// # Errors
 /// [`GraphError::Input`], also when a value lies outside the declared range.
 pub fn check_input(graph: &Graph, input: &Tensor) -> Result<u32, GraphError> {
-    let ty = graph.input_type().ok_or_else(|| GraphError::Input("the graph is empty".into()))?;
+    let ty = graph
+        .input_type()
+        .ok_or_else(|| GraphError::Input("the graph is empty".into()))?;
     let seq = positions(ty, graph.header().max_seq, &input.dims, input.data.dtype())?;
-    if let Some((i, v)) = input.data.to_i32().into_iter().enumerate().find(|(_, v)| *v < ty.lo || *v > ty.hi) {
-        return Err(GraphError::Input(format!("value {v} at {i} lies outside {} to {}", ty.lo, ty.hi)));
+    if let Some((i, v)) = input
+        .data
+        .to_i32()
+        .into_iter()
+        .enumerate()
+        .find(|(_, v)| *v < ty.lo || *v > ty.hi)
+    {
+        return Err(GraphError::Input(format!(
+            "value {v} at {i} lies outside {} to {}",
+            ty.lo, ty.hi
+        )));
     }
     Ok(seq)
 }
@@ -55,21 +79,42 @@ struct Run<'a> {
 }
 
 impl Source for Run<'_> {
-    fn slice(&self, operand: usize, start: usize, len: usize) -> Result<Cow<'_, [i32]>, GraphError> {
-        let data = self.operands.get(operand).and_then(|o| o.get(start..start.checked_add(len)?));
-        data.map(Cow::Borrowed).ok_or_else(|| GraphError::evidence("slice outside the operand"))
+    fn slice(
+        &self,
+        operand: usize,
+        start: usize,
+        len: usize,
+    ) -> Result<Cow<'_, [i32]>, GraphError> {
+        let data = self
+            .operands
+            .get(operand)
+            .and_then(|o| o.get(start..start.checked_add(len)?));
+        data.map(Cow::Borrowed)
+            .ok_or_else(|| GraphError::evidence("slice outside the operand"))
     }
 
     fn row(&self, constant: ConstId, row: u32) -> Result<Cow<'_, [u8]>, GraphError> {
         let bytes = self.consts.get(constant as usize).and_then(|c| c.row(row));
-        bytes.map(Cow::Borrowed).ok_or_else(|| GraphError::evidence("row outside the constant"))
+        bytes
+            .map(Cow::Borrowed)
+            .ok_or_else(|| GraphError::evidence("row outside the constant"))
     }
 }
 
 /// The place of a node in a run with `seq` positions.
-pub fn place<'a>(nodes: &'a [crate::Node], types: &[TensorType], kinds: &'a [ConstKind], node: NodeId, seq: u32) -> Option<Place<'a>> {
+pub fn place<'a>(
+    nodes: &'a [crate::Node],
+    types: &[TensorType],
+    kinds: &'a [ConstKind],
+    node: NodeId,
+    seq: u32,
+) -> Option<Place<'a>> {
     let n = nodes.get(node as usize)?;
-    let operands = n.inputs.iter().map(|i| types.get(*i as usize)).collect::<Option<Vec<_>>>()?;
+    let operands = n
+        .inputs
+        .iter()
+        .map(|i| types.get(*i as usize))
+        .collect::<Option<Vec<_>>>()?;
     Some(Place {
         op: &n.op,
         kinds,
@@ -89,13 +134,27 @@ pub fn run(graph: &Graph, input: &Tensor) -> Result<Vec<Tensor>, GraphError> {
     let mut wide: Vec<Vec<i32>> = vec![input.data.to_i32()];
     let mut out = vec![input.clone()];
     for (i, node) in graph.nodes().iter().enumerate().skip(1) {
-        let operands = node.inputs.iter().filter_map(|p| wide.get(*p as usize)).map(Vec::as_slice).collect();
-        let source = Run { consts: graph.consts(), operands };
-        let (Some(place), Some(ty)) = (place(graph.nodes(), graph.types(), &kinds, i as u32, seq), graph.types().get(i)) else {
+        let operands = node
+            .inputs
+            .iter()
+            .filter_map(|p| wide.get(*p as usize))
+            .map(Vec::as_slice)
+            .collect();
+        let source = Run {
+            consts: graph.consts(),
+            operands,
+        };
+        let (Some(place), Some(ty)) = (
+            place(graph.nodes(), graph.types(), &kinds, i as u32, seq),
+            graph.types().get(i),
+        ) else {
             return Err(GraphError::evidence("node without a type"));
         };
-        let values = (0..ty.len(seq)).map(|e| element(&place, e, &source)).collect::<Result<Vec<i32>, _>>()?;
-        let data = Data::from_i32(ty.dtype, &values).ok_or_else(|| GraphError::evidence("value outside its type"))?;
+        let values = (0..ty.len(seq))
+            .map(|e| element(&place, e, &source))
+            .collect::<Result<Vec<i32>, _>>()?;
+        let data = Data::from_i32(ty.dtype, &values)
+            .ok_or_else(|| GraphError::evidence("value outside its type"))?;
         out.push(Tensor::new(ty.dims(seq), data)?);
         wide.push(values);
     }

@@ -2,7 +2,11 @@
 //!
 //! [`Prover`] makes it by running the definition with a recorder as its source; [`crate::arbiter`] runs the same definition with the evidence as its source.
 
-use std::{borrow::Cow, cell::RefCell, collections::{BTreeMap, BTreeSet}};
+use std::{
+    borrow::Cow,
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use crate::{
     consts::{Const, ConstKind},
@@ -96,15 +100,29 @@ struct Recorder<'a> {
 }
 
 impl Source for Recorder<'_> {
-    fn slice(&self, operand: usize, start: usize, len: usize) -> Result<Cow<'_, [i32]>, GraphError> {
-        let producer = self.prover.graph.nodes().get(self.node as usize).and_then(|n| n.inputs.get(operand)).copied();
+    fn slice(
+        &self,
+        operand: usize,
+        start: usize,
+        len: usize,
+    ) -> Result<Cow<'_, [i32]>, GraphError> {
+        let producer = self
+            .prover
+            .graph
+            .nodes()
+            .get(self.node as usize)
+            .and_then(|n| n.inputs.get(operand))
+            .copied();
         let missing = || GraphError::evidence("own run lacks a value");
         let node = self.prover.layout.resolve(producer.ok_or_else(missing)?);
         let size = self.prover.layout.element_size(node);
         let block = self.prover.layout.block_bytes();
         for byte in (start * size..(start + len) * size).step_by(size) {
             let mut chunks = self.chunks.borrow_mut();
-            chunks.entry((node, (byte / block) as u64)).or_default().insert(byte % block / CHUNK);
+            chunks
+                .entry((node, (byte / block) as u64))
+                .or_default()
+                .insert(byte % block / CHUNK);
         }
         let values = match self.wide.borrow_mut().entry(node) {
             std::collections::btree_map::Entry::Occupied(e) => e.get().clone(),
@@ -113,13 +131,22 @@ impl Source for Recorder<'_> {
                 e.insert(std::rc::Rc::new(t.data.to_i32())).clone()
             }
         };
-        Ok(Cow::Owned(values.get(start..start + len).ok_or_else(missing)?.to_vec()))
+        Ok(Cow::Owned(
+            values.get(start..start + len).ok_or_else(missing)?.to_vec(),
+        ))
     }
 
     fn row(&self, constant: ConstId, row: u32) -> Result<Cow<'_, [u8]>, GraphError> {
         self.rows.borrow_mut().insert((constant, row));
-        let bytes = self.prover.graph.consts().get(constant as usize).and_then(|c| c.row(row));
-        bytes.map(Cow::Borrowed).ok_or_else(|| GraphError::evidence("own model lacks a row"))
+        let bytes = self
+            .prover
+            .graph
+            .consts()
+            .get(constant as usize)
+            .and_then(|c| c.row(row));
+        bytes
+            .map(Cow::Borrowed)
+            .ok_or_else(|| GraphError::evidence("own model lacks a row"))
     }
 }
 
@@ -130,7 +157,10 @@ impl Prover<'_> {
     /// [`GraphError::Evidence`] when the own run or the known part of the asserter's tree does not suffice.
     pub fn element(&self, node: NodeId, index: u64, seq: u32) -> Result<Evidence, GraphError> {
         if node == 0 {
-            return Ok(Evidence { element: index, ..self.of_input() });
+            return Ok(Evidence {
+                element: index,
+                ..self.of_input()
+            });
         }
         let mut evidence = self.record(node, index..index + 1, seq)?;
         evidence.element = index;
@@ -167,47 +197,105 @@ impl Prover<'_> {
     }
 
     fn of_input(&self) -> Evidence {
-        Evidence { input: Some((*self.input.0, self.input.1.to_vec())), ..Evidence::default() }
+        Evidence {
+            input: Some((*self.input.0, self.input.1.to_vec())),
+            ..Evidence::default()
+        }
     }
 
-    fn record(&self, node: NodeId, elements: std::ops::Range<u64>, seq: u32) -> Result<Evidence, GraphError> {
+    fn record(
+        &self,
+        node: NodeId,
+        elements: std::ops::Range<u64>,
+        seq: u32,
+    ) -> Result<Evidence, GraphError> {
         let kinds: Vec<ConstKind> = self.graph.consts().iter().map(Const::kind).collect();
-        let place = place(self.graph.nodes(), self.graph.types(), &kinds, node, seq).ok_or_else(|| GraphError::evidence("no such node"))?;
-        let recorder = Recorder { prover: self, node, wide: RefCell::default(), chunks: RefCell::default(), rows: RefCell::default() };
+        let place = place(self.graph.nodes(), self.graph.types(), &kinds, node, seq)
+            .ok_or_else(|| GraphError::evidence("no such node"))?;
+        let recorder = Recorder {
+            prover: self,
+            node,
+            wide: RefCell::default(),
+            chunks: RefCell::default(),
+            rows: RefCell::default(),
+        };
         for e in elements {
             element(&place, e as usize, &recorder)?;
         }
         let mut out = Evidence::default();
         for ((node, block), wanted) in recorder.chunks.into_inner() {
-            out.blocks.push(self.open(node, block, |i| wanted.contains(&i))?);
+            out.blocks
+                .push(self.open(node, block, |i| wanted.contains(&i))?);
         }
         out.blocks.sort_by_key(|b| (b.tree, b.leaf));
         for (constant, row) in recorder.rows.into_inner() {
             let missing = || GraphError::evidence("own model lacks a row");
-            let c = self.graph.consts().get(constant as usize).ok_or_else(missing)?;
-            let (path, outer) = self.trees.paths(constant, row, c.kind().is_table()).ok_or_else(missing)?;
-            out.rows.push(RowEvidence { constant, row, bytes: c.row(row).ok_or_else(missing)?.to_vec(), path, outer });
+            let c = self
+                .graph
+                .consts()
+                .get(constant as usize)
+                .ok_or_else(missing)?;
+            let (path, outer) = self
+                .trees
+                .paths(constant, row, c.kind().is_table())
+                .ok_or_else(missing)?;
+            out.rows.push(RowEvidence {
+                constant,
+                row,
+                bytes: c.row(row).ok_or_else(missing)?.to_vec(),
+                path,
+                outer,
+            });
         }
         Ok(out)
     }
 
-    fn open(&self, node: NodeId, block: u64, wanted: impl Fn(usize) -> bool) -> Result<BlockEvidence, GraphError> {
+    fn open(
+        &self,
+        node: NodeId,
+        block: u64,
+        wanted: impl Fn(usize) -> bool,
+    ) -> Result<BlockEvidence, GraphError> {
         let missing = || GraphError::evidence("own run lacks a block");
-        let in_segment = self.segment.filter(|(s, _)| self.layout.segment_of(node) == Some(*s));
+        let in_segment = self
+            .segment
+            .filter(|(s, _)| self.layout.segment_of(node) == Some(*s));
         let (tree, leaf, view) = match in_segment {
             Some((_, view)) => (Which::Segment, self.layout.segment_index(node, block), view),
-            None => (Which::Committed, self.layout.committed_index(node, block), self.committed),
+            None => (
+                Which::Committed,
+                self.layout.committed_index(node, block),
+                self.committed,
+            ),
         };
         let leaf = leaf.ok_or_else(missing)?;
-        let bytes = self.values.get(node as usize).ok_or_else(missing)?.data.to_bytes();
+        let bytes = self
+            .values
+            .get(node as usize)
+            .ok_or_else(missing)?
+            .data
+            .to_bytes();
         let at = block as usize * self.layout.block_bytes();
-        let bytes = bytes.get(at..at + self.layout.block_len(node, block)).ok_or_else(missing)?;
-        Ok(BlockEvidence { tree, leaf, opening: Opening::of(bytes, wanted), path: view.path(leaf).ok_or_else(missing)? })
+        let bytes = bytes
+            .get(at..at + self.layout.block_len(node, block))
+            .ok_or_else(missing)?;
+        Ok(BlockEvidence {
+            tree,
+            leaf,
+            opening: Opening::of(bytes, wanted),
+            path: view.path(leaf).ok_or_else(missing)?,
+        })
     }
 }
 
 /// First element of `node`'s block at which the opened bytes differ from the own ones, as an index into the node's output.
-pub fn first_difference(layout: &Layout, node: NodeId, block: u64, opened: &[u8], own: &Tensor) -> Option<u64> {
+pub fn first_difference(
+    layout: &Layout,
+    node: NodeId,
+    block: u64,
+    opened: &[u8],
+    own: &Tensor,
+) -> Option<u64> {
     let size = layout.element_size(node);
     let at = block as usize * layout.block_bytes();
     let bytes = own.data.to_bytes();
@@ -287,15 +375,27 @@ impl Evidence {
         let mut blocks: Vec<BlockEvidence> = Vec::new();
         for _ in 0..r.count(14)? {
             let block = r.block()?;
-            if blocks.last().is_some_and(|p| (p.tree, p.leaf) >= (block.tree, block.leaf)) {
+            if blocks
+                .last()
+                .is_some_and(|p| (p.tree, p.leaf) >= (block.tree, block.leaf))
+            {
                 return Err(GraphError::evidence("blocks are not in ascending order"));
             }
             blocks.push(block);
         }
         let mut rows: Vec<RowEvidence> = Vec::new();
         for _ in 0..r.count(14)? {
-            let row = RowEvidence { constant: r.u32()?, row: r.u32()?, bytes: r.bytes()?, path: r.hashes()?, outer: r.hashes()? };
-            if rows.last().is_some_and(|p| (p.constant, p.row) >= (row.constant, row.row)) {
+            let row = RowEvidence {
+                constant: r.u32()?,
+                row: r.u32()?,
+                bytes: r.bytes()?,
+                path: r.hashes()?,
+                outer: r.hashes()?,
+            };
+            if rows
+                .last()
+                .is_some_and(|p| (p.constant, p.row) >= (row.constant, row.row))
+            {
                 return Err(GraphError::evidence("rows are not in ascending order"));
             }
             rows.push(row);
@@ -303,7 +403,12 @@ impl Evidence {
         if !r.0.is_empty() {
             return Err(GraphError::evidence("trailing bytes"));
         }
-        Ok(Self { element, input, blocks, rows })
+        Ok(Self {
+            element,
+            input,
+            blocks,
+            rows,
+        })
     }
 }
 
@@ -321,12 +426,18 @@ struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
     fn take(&mut self, n: usize) -> Result<&'a [u8], GraphError> {
-        let (head, tail) = self.0.split_at_checked(n).ok_or_else(|| GraphError::evidence("bytes end early"))?;
+        let (head, tail) = self
+            .0
+            .split_at_checked(n)
+            .ok_or_else(|| GraphError::evidence("bytes end early"))?;
         self.0 = tail;
         Ok(head)
     }
     fn array<const N: usize>(&mut self) -> Result<[u8; N], GraphError> {
-        self.take(N)?.first_chunk::<N>().copied().ok_or_else(|| GraphError::evidence("bytes end early"))
+        self.take(N)?
+            .first_chunk::<N>()
+            .copied()
+            .ok_or_else(|| GraphError::evidence("bytes end early"))
     }
     fn u8(&mut self) -> Result<u8, GraphError> {
         Ok(u8::from_le_bytes(self.array()?))
@@ -348,7 +459,13 @@ impl<'a> Reader<'a> {
     /// A count of items of at least `size` bytes each.
     fn count(&mut self, size: usize) -> Result<usize, GraphError> {
         let n = self.u32()? as usize;
-        if n > self.0.len() / size { Err(GraphError::evidence("count larger than the bytes that follow")) } else { Ok(n) }
+        if n > self.0.len() / size {
+            Err(GraphError::evidence(
+                "count larger than the bytes that follow",
+            ))
+        } else {
+            Ok(n)
+        }
     }
     fn block(&mut self) -> Result<BlockEvidence, GraphError> {
         let tree = match self.u8()? {
@@ -369,6 +486,11 @@ impl<'a> Reader<'a> {
                 _ => return Err(GraphError::evidence("a flag is neither 0 nor 1")),
             });
         }
-        Ok(BlockEvidence { tree, leaf, opening: Opening { len, chunks }, path: self.hashes()? })
+        Ok(BlockEvidence {
+            tree,
+            leaf,
+            opening: Opening { len, chunks },
+            path: self.hashes()?,
+        })
     }
 }

@@ -70,9 +70,21 @@ impl Layout {
         };
         for (i, (node, ty)) in structure.nodes.iter().zip(&structure.types).enumerate() {
             let view = matches!(node.op, Op::Reshape { .. }) && !node.checkpoint;
-            let producer = node.inputs.first().and_then(|p| layout.resolved.get(*p as usize)).copied();
-            layout.resolved.push(if view { producer.unwrap_or(0) } else { i as NodeId });
-            layout.bytes.push(if view { 0 } else { ty.len(seq) as u64 * ty.dtype.size() as u64 });
+            let producer = node
+                .inputs
+                .first()
+                .and_then(|p| layout.resolved.get(*p as usize))
+                .copied();
+            layout.resolved.push(if view {
+                producer.unwrap_or(0)
+            } else {
+                i as NodeId
+            });
+            layout.bytes.push(if view {
+                0
+            } else {
+                ty.len(seq) as u64 * ty.dtype.size() as u64
+            });
             layout.sizes.push(ty.dtype.size());
             layout.checkpoint.push(node.checkpoint);
             layout.segment.push(layout.starts.len() as u32 - 1);
@@ -95,7 +107,9 @@ impl Layout {
     /// Bytes of one block.
     pub fn block_len(&self, node: NodeId, block: u64) -> usize {
         let at = block.saturating_mul(self.block_bytes as u64);
-        self.size_of(node).saturating_sub(at).min(self.block_bytes as u64) as usize
+        self.size_of(node)
+            .saturating_sub(at)
+            .min(self.block_bytes as u64) as usize
     }
 
     /// Bytes of a full block.
@@ -120,7 +134,11 @@ impl Layout {
 
     /// Checkpoint nodes, in order.
     pub fn checkpoints(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.checkpoint.iter().enumerate().filter(|(_, c)| **c).map(|(i, _)| i as NodeId)
+        self.checkpoint
+            .iter()
+            .enumerate()
+            .filter(|(_, c)| **c)
+            .map(|(i, _)| i as NodeId)
     }
 
     /// Leaves of the committed tree.
@@ -149,7 +167,14 @@ impl Layout {
         if !self.is_checkpoint(node) || block >= self.blocks(node) {
             return None;
         }
-        Some(1 + self.checkpoints().take_while(|n| *n < node).map(|n| self.blocks(n)).sum::<u64>() + block)
+        Some(
+            1 + self
+                .checkpoints()
+                .take_while(|n| *n < node)
+                .map(|n| self.blocks(n))
+                .sum::<u64>()
+                + block,
+        )
     }
 
     /// Segment of a node.
@@ -187,7 +212,13 @@ impl Layout {
             return None;
         }
         let segment = self.segment_of(node)?;
-        Some(self.segment_nodes(segment).take_while(|n| *n < node).map(|n| self.blocks(n)).sum::<u64>() + block)
+        Some(
+            self.segment_nodes(segment)
+                .take_while(|n| *n < node)
+                .map(|n| self.blocks(n))
+                .sum::<u64>()
+                + block,
+        )
     }
 }
 
@@ -197,9 +228,19 @@ pub(crate) fn check_caps(node: u32, name: &str, cost: &Cost) -> Result<(), Graph
     let single = cost.bytes <= cost.slices * 8; // slices of one element never straddle chunks
     let opened = if single { cost.slices } else { chunks } * CHUNK as u64;
     let evidence = cost.constants + opened + cost.slices * SLICE_OVERHEAD;
-    for (what, need, cap) in [("bytes of evidence", evidence, MAX_EVIDENCE), ("slices", cost.slices, MAX_SLICES), ("multiply-adds", cost.steps, MAX_STEPS)] {
+    for (what, need, cap) in [
+        ("bytes of evidence", evidence, MAX_EVIDENCE),
+        ("slices", cost.slices, MAX_SLICES),
+        ("multiply-adds", cost.steps, MAX_STEPS),
+    ] {
         if need > cap {
-            return Err(GraphError::Cap { node, name: name.to_owned(), what, need, cap });
+            return Err(GraphError::Cap {
+                node,
+                name: name.to_owned(),
+                what,
+                need,
+                cap,
+            });
         }
     }
     Ok(())
@@ -208,23 +249,46 @@ pub(crate) fn check_caps(node: u32, name: &str, cost: &Cost) -> Result<(), Graph
 /// Checks that a graph has nodes, a bounded input, and that non-checkpoints are read only inside their segment.
 pub(crate) fn check_segments(structure: &Structure, names: &[String]) -> Result<(), GraphError> {
     let fail = |node: usize, why: String| {
-        let op = structure.nodes.get(node).map_or("graph", |n| op_name(&n.op));
-        Err(GraphError::Node { node: node as u32, name: names.get(node).map_or_else(|| op.to_owned(), Clone::clone), why })
+        let op = structure
+            .nodes
+            .get(node)
+            .map_or("graph", |n| op_name(&n.op));
+        Err(GraphError::Node {
+            node: node as u32,
+            name: names.get(node).map_or_else(|| op.to_owned(), Clone::clone),
+            why,
+        })
     };
     let layout = Layout::new(structure, structure.header.max_seq);
     for end in [structure.nodes.first(), structure.nodes.last()] {
         if end.is_none_or(|n| !n.checkpoint) {
-            return fail(0, "the first and the last node must exist and be checkpoints".into());
+            return fail(
+                0,
+                "the first and the last node must exist and be checkpoints".into(),
+            );
         }
     }
     if layout.size_of(0) > MAX_INPUT {
-        return fail(0, format!("input of {} bytes, at most {MAX_INPUT} can be disputed", layout.size_of(0)));
+        return fail(
+            0,
+            format!(
+                "input of {} bytes, at most {MAX_INPUT} can be disputed",
+                layout.size_of(0)
+            ),
+        );
     }
     for (i, node) in structure.nodes.iter().enumerate() {
         for p in &node.inputs {
             for producer in [*p, layout.resolve(*p)] {
-                if !layout.is_checkpoint(producer) && layout.segment_of(producer) != layout.segment_of(i as NodeId) {
-                    return fail(i, format!("reads node {producer}, which is no checkpoint and lies in another segment"));
+                if !layout.is_checkpoint(producer)
+                    && layout.segment_of(producer) != layout.segment_of(i as NodeId)
+                {
+                    return fail(
+                        i,
+                        format!(
+                            "reads node {producer}, which is no checkpoint and lies in another segment"
+                        ),
+                    );
                 }
             }
         }
@@ -242,16 +306,31 @@ pub fn single_shot(structure: &Structure) -> bool {
         | Op::Lookup { table: c }
         | Op::LayerNorm { params: c, .. }
         | Op::Softmax { table: c, .. }
-        | Op::Embedding { rows: c } => structure.kinds.get(*c as usize).map_or(0, |k| k.total_bytes() as u64),
+        | Op::Embedding { rows: c } => structure
+            .kinds
+            .get(*c as usize)
+            .map_or(0, |k| k.total_bytes() as u64),
         _ => 0,
     };
     layout.committed_leaves() <= 1024
-        && structure.nodes.iter().zip(&structure.costs).enumerate().skip(1).all(|(i, (node, cost))| {
-            let id = i as NodeId;
-            let elements = layout.block_len(id, 0) as u64 / layout.element_size(id) as u64;
-            let operands: u64 = node.inputs.iter().map(|p| layout.size_of(layout.resolve(*p))).sum();
-            let constants = kind_bytes(&node.op).min(elements.saturating_mul(cost.constants));
-            let inputs = operands.min(elements.saturating_mul(cost.bytes + 2 * CHUNK as u64));
-            node.checkpoint && constants + inputs <= MAX_BLOCK_EVIDENCE && elements.saturating_mul(cost.steps) <= MAX_BLOCK_STEPS
-        })
+        && structure
+            .nodes
+            .iter()
+            .zip(&structure.costs)
+            .enumerate()
+            .skip(1)
+            .all(|(i, (node, cost))| {
+                let id = i as NodeId;
+                let elements = layout.block_len(id, 0) as u64 / layout.element_size(id) as u64;
+                let operands: u64 = node
+                    .inputs
+                    .iter()
+                    .map(|p| layout.size_of(layout.resolve(*p)))
+                    .sum();
+                let constants = kind_bytes(&node.op).min(elements.saturating_mul(cost.constants));
+                let inputs = operands.min(elements.saturating_mul(cost.bytes + 2 * CHUNK as u64));
+                node.checkpoint
+                    && constants + inputs <= MAX_BLOCK_EVIDENCE
+                    && elements.saturating_mul(cost.steps) <= MAX_BLOCK_STEPS
+            })
 }

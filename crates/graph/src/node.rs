@@ -1,6 +1,9 @@
 //! Nodes, operators and the graph that holds them.
 
-use crate::{consts::Const, types::{DType, Shape, TensorType}};
+use crate::{
+    consts::Const,
+    types::{DType, Shape, TensorType},
+};
 
 /// Version of the operator semantics below; part of the model id.
 pub const SEMANTICS: u32 = 1;

@@ -40,7 +40,11 @@ pub(crate) struct Checker<'a> {
 
 impl Checker<'_> {
     fn fail<T>(&self, why: impl Into<String>) -> Result<T, GraphError> {
-        Err(GraphError::Node { node: self.index, name: self.name.to_owned(), why: why.into() })
+        Err(GraphError::Node {
+            node: self.index,
+            name: self.name.to_owned(),
+            why: why.into(),
+        })
     }
 
     fn ensure(&self, ok: bool, why: &str) -> Result<(), GraphError> {
@@ -55,7 +59,11 @@ impl Checker<'_> {
     }
 
     fn operand(&self, node: &Node, i: usize) -> Result<&TensorType, GraphError> {
-        match node.inputs.get(i).and_then(|id| self.types.get(*id as usize)) {
+        match node
+            .inputs
+            .get(i)
+            .and_then(|id| self.types.get(*id as usize))
+        {
             Some(t) => Ok(t),
             None => self.fail(format!("operand {i} is missing or not an earlier node")),
         }
@@ -69,8 +77,14 @@ impl Checker<'_> {
             Op::Concat { .. } => 2..=MAX_INPUTS,
             _ => 1..=1,
         };
-        self.ensure(arity.contains(&node.inputs.len()), "wrong number of operands")?;
-        self.ensure((self.index == 0) == matches!(node.op, Op::Input { .. }), "the input node must be the first and only the first")?;
+        self.ensure(
+            arity.contains(&node.inputs.len()),
+            "wrong number of operands",
+        )?;
+        self.ensure(
+            (self.index == 0) == matches!(node.op, Op::Input { .. }),
+            "the input node must be the first and only the first",
+        )?;
         let (ty, cost) = self.infer_op(node)?;
         self.check_type(&ty)?;
         Ok((ty, cost))
@@ -86,18 +100,32 @@ impl Checker<'_> {
         }
         self.ensure(elements <= MAX_ELEMENTS, "more than 2^28 elements")?;
         let (lo, hi) = ty.dtype.range();
-        self.ensure(ty.lo <= ty.hi && ty.lo >= lo && ty.hi <= hi, "declared range is empty or outside the element type")
+        self.ensure(
+            ty.lo <= ty.hi && ty.lo >= lo && ty.hi <= hi,
+            "declared range is empty or outside the element type",
+        )
     }
 
     fn requant(&self, out: &Requant, own_shift: bool) -> Result<(), GraphError> {
         let (lo, hi) = out.dtype.range();
-        self.ensure(out.lo <= out.hi && out.lo >= lo && out.hi <= hi, "clamp is empty or outside the element type")?;
+        self.ensure(
+            out.lo <= out.hi && out.lo >= lo && out.hi <= hi,
+            "clamp is empty or outside the element type",
+        )?;
         self.ensure((-15..=31).contains(&out.shift), "shift outside -15 … 31")?;
-        self.ensure(own_shift || out.shift == 0, "shift must be 0 where rows bring their own")
+        self.ensure(
+            own_shift || out.shift == 0,
+            "shift must be 0 where rows bring their own",
+        )
     }
 
     fn out(&self, shape: Shape, out: &Requant) -> TensorType {
-        TensorType { dtype: out.dtype, shape, lo: out.lo, hi: out.hi }
+        TensorType {
+            dtype: out.dtype,
+            shape,
+            lo: out.lo,
+            hi: out.hi,
+        }
     }
 
     fn fixed(&self, dim: Option<&Dim>, what: &str) -> Result<u32, GraphError> {
@@ -122,17 +150,35 @@ impl Checker<'_> {
         let [kh, kw] = window.kernel.map(u32::from);
         let [sh, sw] = window.stride.map(u32::from);
         let [top, left, bottom, right] = window.pad.map(u32::from);
-        self.ensure(kh > 0 && kw > 0 && sh > 0 && sw > 0, "kernel and stride must be at least 1")?;
-        self.ensure(top < kh && bottom < kh && left < kw && right < kw, "padding must be smaller than the kernel")?;
-        let (Some(th), Some(tw)) = (h.checked_add(top + bottom), w.checked_add(left + right)) else { return self.fail("image too large") };
-        self.ensure(th >= kh && tw >= kw, "kernel is larger than the padded image")?;
+        self.ensure(
+            kh > 0 && kw > 0 && sh > 0 && sw > 0,
+            "kernel and stride must be at least 1",
+        )?;
+        self.ensure(
+            top < kh && bottom < kh && left < kw && right < kw,
+            "padding must be smaller than the kernel",
+        )?;
+        let (Some(th), Some(tw)) = (h.checked_add(top + bottom), w.checked_add(left + right))
+        else {
+            return self.fail("image too large");
+        };
+        self.ensure(
+            th >= kh && tw >= kw,
+            "kernel is larger than the padded image",
+        )?;
         let (oh, ow) = ((th - kh) / sh + 1, (tw - kw) / sw + 1);
         // every window has a cell inside: the last one may not start beyond the image
-        self.ensure((oh - 1) * sh < h + top && (ow - 1) * sw < w + left, "a window lies in the padding")?;
+        self.ensure(
+            (oh - 1) * sh < h + top && (ow - 1) * sw < w + left,
+            "a window lies in the padding",
+        )?;
         Ok((Dim::Fixed(oh), Dim::Fixed(ow)))
     }
 
-    #[allow(clippy::too_many_lines, reason = "one arm per operator; each is the operator's whole typing rule")]
+    #[allow(
+        clippy::too_many_lines,
+        reason = "one arm per operator; each is the operator's whole typing rule"
+    )]
     fn infer_op(&self, node: &Node) -> Result<(TensorType, Cost), GraphError> {
         let seq = self.header.max_seq;
         Ok(match &node.op {
@@ -144,28 +190,63 @@ impl Checker<'_> {
                 self.requant(out, false)?;
                 let x = self.operand(node, 0)?;
                 self.narrow(x)?;
-                let ConstKind::Weights { rows, cols, dtype } = self.kind(*weights)? else { return self.fail("constant is not of kind weights") };
+                let ConstKind::Weights { rows, cols, dtype } = self.kind(*weights)? else {
+                    return self.fail("constant is not of kind weights");
+                };
                 let k = self.fixed(x.shape.last(), "the reduced axis")?;
-                self.ensure(k == cols, "weights have another number of columns than the input")?;
+                self.ensure(
+                    k == cols,
+                    "weights have another number of columns than the input",
+                )?;
                 let mut shape = x.shape.clone();
                 shape.pop();
                 shape.push(Dim::Fixed(rows));
-                (self.out(shape, out), Cost { slices: 1, bytes: bytes(k, x.dtype), constants: 5 + bytes(k, dtype), steps: u64::from(k) })
+                (
+                    self.out(shape, out),
+                    Cost {
+                        slices: 1,
+                        bytes: bytes(k, x.dtype),
+                        constants: 5 + bytes(k, dtype),
+                        steps: u64::from(k),
+                    },
+                )
             }
-            Op::Conv2d { weights, window, groups, out } => {
+            Op::Conv2d {
+                weights,
+                window,
+                groups,
+                out,
+            } => {
                 self.requant(out, false)?;
                 let x = self.operand(node, 0)?;
                 self.narrow(x)?;
                 let [h, w, c] = self.image(x)?;
-                let ConstKind::Weights { rows, cols, dtype } = self.kind(*weights)? else { return self.fail("constant is not of kind weights") };
-                self.ensure(*groups > 0 && c % groups == 0 && rows % groups == 0, "groups must divide both channel counts")?;
+                let ConstKind::Weights { rows, cols, dtype } = self.kind(*weights)? else {
+                    return self.fail("constant is not of kind weights");
+                };
+                self.ensure(
+                    *groups > 0 && c % groups == 0 && rows % groups == 0,
+                    "groups must divide both channel counts",
+                )?;
                 let (oh, ow) = self.window(window, h, w)?;
                 let [kh, kw] = window.kernel.map(u32::from);
-                self.ensure(u64::from(cols) == u64::from(kh) * u64::from(kw) * u64::from(c / groups), "weights have another number of columns than the patch")?;
-                let slices = if *groups == 1 { u64::from(kh) } else { u64::from(kh * kw) };
+                self.ensure(
+                    u64::from(cols) == u64::from(kh) * u64::from(kw) * u64::from(c / groups),
+                    "weights have another number of columns than the patch",
+                )?;
+                let slices = if *groups == 1 {
+                    u64::from(kh)
+                } else {
+                    u64::from(kh * kw)
+                };
                 (
                     self.out(vec![oh, ow, Dim::Fixed(rows)], out),
-                    Cost { slices, bytes: bytes(cols, x.dtype), constants: 5 + bytes(cols, dtype), steps: u64::from(cols) },
+                    Cost {
+                        slices,
+                        bytes: bytes(cols, x.dtype),
+                        constants: 5 + bytes(cols, dtype),
+                        steps: u64::from(cols),
+                    },
                 )
             }
             Op::MatMul { out } => {
@@ -173,40 +254,103 @@ impl Checker<'_> {
                 let (a, b) = (self.operand(node, 0)?, self.operand(node, 1)?);
                 self.narrow(a)?;
                 self.narrow(b)?;
-                let ([batch_a @ .., m, ka], [batch_b @ .., n, kb]) = (&a.shape[..], &b.shape[..]) else { return self.fail("operands need at least 2 dimensions") };
-                self.ensure(batch_a == batch_b && ka == kb, "operands do not fit: […, m, k] × […, n, k]")?;
+                let ([batch_a @ .., m, ka], [batch_b @ .., n, kb]) = (&a.shape[..], &b.shape[..])
+                else {
+                    return self.fail("operands need at least 2 dimensions");
+                };
+                self.ensure(
+                    batch_a == batch_b && ka == kb,
+                    "operands do not fit: […, m, k] × […, n, k]",
+                )?;
                 let k = ka.at(seq);
                 let mut shape = batch_a.to_vec();
                 shape.extend([*m, *n]);
-                (self.out(shape, out), Cost { slices: 2, bytes: bytes(k, a.dtype) + bytes(k, b.dtype), constants: 0, steps: u64::from(k) })
+                (
+                    self.out(shape, out),
+                    Cost {
+                        slices: 2,
+                        bytes: bytes(k, a.dtype) + bytes(k, b.dtype),
+                        constants: 0,
+                        steps: u64::from(k),
+                    },
+                )
             }
             Op::Add { left, out } => {
                 self.requant(out, true)?;
                 let (a, b) = (self.operand(node, 0)?, self.operand(node, 1)?);
                 self.ensure(a.shape == b.shape, "operands have different shapes")?;
                 self.ensure(left.iter().all(|l| *l <= 15), "left shift above 15")?;
-                (self.out(a.shape.clone(), out), Cost { slices: 2, bytes: 8, constants: 0, steps: 1 })
+                (
+                    self.out(a.shape.clone(), out),
+                    Cost {
+                        slices: 2,
+                        bytes: 8,
+                        constants: 0,
+                        steps: 1,
+                    },
+                )
             }
             Op::AddRows { rows, left, out } => {
                 self.requant(out, true)?;
                 let x = self.operand(node, 0)?;
-                let ConstKind::Rows { rows, cols, dtype } = self.kind(*rows)? else { return self.fail("constant is not of kind rows") };
-                let [.., r, c] = x.shape[..] else { return self.fail("operand needs at least 2 dimensions") };
-                self.ensure(r.at(seq) <= rows && c.at(seq) <= cols, "constant is smaller than the last two dimensions")?;
+                let ConstKind::Rows { rows, cols, dtype } = self.kind(*rows)? else {
+                    return self.fail("constant is not of kind rows");
+                };
+                let [.., r, c] = x.shape[..] else {
+                    return self.fail("operand needs at least 2 dimensions");
+                };
+                self.ensure(
+                    r.at(seq) <= rows && c.at(seq) <= cols,
+                    "constant is smaller than the last two dimensions",
+                )?;
                 self.ensure(left.iter().all(|l| *l <= 15), "left shift above 15")?;
-                (self.out(x.shape.clone(), out), Cost { slices: 1, bytes: 4, constants: bytes(cols, dtype), steps: 1 })
+                (
+                    self.out(x.shape.clone(), out),
+                    Cost {
+                        slices: 1,
+                        bytes: 4,
+                        constants: bytes(cols, dtype),
+                        steps: 1,
+                    },
+                )
             }
             Op::Requant { out } => {
                 self.requant(out, true)?;
-                (self.out(self.operand(node, 0)?.shape.clone(), out), Cost { slices: 1, bytes: 4, constants: 0, steps: 1 })
+                (
+                    self.out(self.operand(node, 0)?.shape.clone(), out),
+                    Cost {
+                        slices: 1,
+                        bytes: 4,
+                        constants: 0,
+                        steps: 1,
+                    },
+                )
             }
             Op::Lookup { table } => {
                 let x = self.operand(node, 0)?;
                 self.narrow(x)?;
-                let ConstKind::Table { entries, dtype } = self.kind(*table)? else { return self.fail("constant is not of kind table") };
-                self.ensure(u64::from(entries) == 1 << (8 * x.dtype.size()), "table has another number of entries than the input type has values")?;
+                let ConstKind::Table { entries, dtype } = self.kind(*table)? else {
+                    return self.fail("constant is not of kind table");
+                };
+                self.ensure(
+                    u64::from(entries) == 1 << (8 * x.dtype.size()),
+                    "table has another number of entries than the input type has values",
+                )?;
                 let (lo, hi) = dtype.range();
-                (TensorType { dtype, shape: x.shape.clone(), lo, hi }, Cost { slices: 1, bytes: 2, constants: 1024, steps: 1 })
+                (
+                    TensorType {
+                        dtype,
+                        shape: x.shape.clone(),
+                        lo,
+                        hi,
+                    },
+                    Cost {
+                        slices: 1,
+                        bytes: 2,
+                        constants: 1024,
+                        steps: 1,
+                    },
+                )
             }
             Op::MaxPool { window } | Op::AvgPool { window } => {
                 let x = self.operand(node, 0)?;
@@ -215,51 +359,140 @@ impl Checker<'_> {
                 let cells = u64::from(window.kernel[0]) * u64::from(window.kernel[1]);
                 let mut ty = x.clone();
                 ty.shape = vec![oh, ow, Dim::Fixed(c)];
-                (ty, Cost { slices: cells, bytes: cells * x.dtype.size() as u64, constants: 0, steps: cells })
+                (
+                    ty,
+                    Cost {
+                        slices: cells,
+                        bytes: cells * x.dtype.size() as u64,
+                        constants: 0,
+                        steps: cells,
+                    },
+                )
             }
             Op::LayerNorm { params, eps, out } => {
                 self.requant(out, true)?;
                 let x = self.operand(node, 0)?;
                 let n = self.fixed(x.shape.last(), "the normalised axis")?;
-                self.ensure(u64::from(n) <= MAX_REDUCTION, "normalised axis longer than 65,536")?;
+                self.ensure(
+                    u64::from(n) <= MAX_REDUCTION,
+                    "normalised axis longer than 65,536",
+                )?;
                 self.ensure(*eps <= 1 << 62, "epsilon above 2^62")?;
-                self.ensure(self.kind(*params)? == ConstKind::Norm { n }, "constant is not a norm of this length")?;
+                self.ensure(
+                    self.kind(*params)? == ConstKind::Norm { n },
+                    "constant is not a norm of this length",
+                )?;
                 let n64 = u64::from(n);
-                (self.out(x.shape.clone(), out), Cost { slices: 1, bytes: bytes(n, x.dtype), constants: 6 * n64, steps: 4 * n64 })
+                (
+                    self.out(x.shape.clone(), out),
+                    Cost {
+                        slices: 1,
+                        bytes: bytes(n, x.dtype),
+                        constants: 6 * n64,
+                        steps: 4 * n64,
+                    },
+                )
             }
             Op::Softmax { table, shift, bits } => {
                 let x = self.operand(node, 0)?;
                 let n = x.shape.last().map_or(0, |d| d.at(seq));
-                self.ensure(n > 0 && u64::from(n) <= MAX_REDUCTION, "softmax over nothing or over more than 65,536 values")?;
-                self.ensure(*shift <= 31 && (1..=14).contains(bits), "shift above 31 or bits outside 1 … 14")?;
-                let ConstKind::Table { entries, dtype } = self.kind(*table)? else { return self.fail("constant is not of kind table") };
-                self.ensure((2..=MAX_EXP).contains(&entries) && dtype == DType::I16, "softmax table must be i16 with 2 … 4,096 entries")?;
-                let ty = TensorType { dtype: DType::I16, shape: x.shape.clone(), lo: 0, hi: 1 << bits };
-                (ty, Cost { slices: 1, bytes: bytes(n, x.dtype), constants: bytes(entries, dtype), steps: 3 * u64::from(n) })
+                self.ensure(
+                    n > 0 && u64::from(n) <= MAX_REDUCTION,
+                    "softmax over nothing or over more than 65,536 values",
+                )?;
+                self.ensure(
+                    *shift <= 31 && (1..=14).contains(bits),
+                    "shift above 31 or bits outside 1 … 14",
+                )?;
+                let ConstKind::Table { entries, dtype } = self.kind(*table)? else {
+                    return self.fail("constant is not of kind table");
+                };
+                self.ensure(
+                    (2..=MAX_EXP).contains(&entries) && dtype == DType::I16,
+                    "softmax table must be i16 with 2 … 4,096 entries",
+                )?;
+                let ty = TensorType {
+                    dtype: DType::I16,
+                    shape: x.shape.clone(),
+                    lo: 0,
+                    hi: 1 << bits,
+                };
+                (
+                    ty,
+                    Cost {
+                        slices: 1,
+                        bytes: bytes(n, x.dtype),
+                        constants: bytes(entries, dtype),
+                        steps: 3 * u64::from(n),
+                    },
+                )
             }
             Op::ReduceSum | Op::ArgMax => {
                 let x = self.operand(node, 0)?;
                 let mut shape = x.shape.clone();
-                let Some(n) = shape.pop().map(|d| d.at(seq)) else { return self.fail("nothing to reduce") };
-                self.ensure(u64::from(n) <= MAX_REDUCTION, "reduced axis longer than 65,536")?;
-                let (lo, hi) = if matches!(node.op, Op::ArgMax) { (0, n as i32 - 1) } else { DType::I32.range() };
-                (TensorType { dtype: DType::I32, shape, lo, hi }, Cost { slices: 1, bytes: bytes(n, x.dtype), constants: 0, steps: u64::from(n) })
+                let Some(n) = shape.pop().map(|d| d.at(seq)) else {
+                    return self.fail("nothing to reduce");
+                };
+                self.ensure(
+                    u64::from(n) <= MAX_REDUCTION,
+                    "reduced axis longer than 65,536",
+                )?;
+                let (lo, hi) = if matches!(node.op, Op::ArgMax) {
+                    (0, n as i32 - 1)
+                } else {
+                    DType::I32.range()
+                };
+                (
+                    TensorType {
+                        dtype: DType::I32,
+                        shape,
+                        lo,
+                        hi,
+                    },
+                    Cost {
+                        slices: 1,
+                        bytes: bytes(n, x.dtype),
+                        constants: 0,
+                        steps: u64::from(n),
+                    },
+                )
             }
             Op::Embedding { rows } => {
                 let x = self.operand(node, 0)?;
-                let ConstKind::Rows { rows, cols, dtype } = self.kind(*rows)? else { return self.fail("constant is not of kind rows") };
-                self.ensure(x.lo >= 0 && i64::from(x.hi) < i64::from(rows), "ids can leave the rows")?;
+                let ConstKind::Rows { rows, cols, dtype } = self.kind(*rows)? else {
+                    return self.fail("constant is not of kind rows");
+                };
+                self.ensure(
+                    x.lo >= 0 && i64::from(x.hi) < i64::from(rows),
+                    "ids can leave the rows",
+                )?;
                 let mut shape = x.shape.clone();
                 shape.push(Dim::Fixed(cols));
                 let (lo, hi) = dtype.range();
-                (TensorType { dtype, shape, lo, hi }, Cost { slices: 1, bytes: 4, constants: bytes(cols, dtype), steps: 1 })
+                (
+                    TensorType {
+                        dtype,
+                        shape,
+                        lo,
+                        hi,
+                    },
+                    Cost {
+                        slices: 1,
+                        bytes: 4,
+                        constants: bytes(cols, dtype),
+                        steps: 1,
+                    },
+                )
             }
             Op::Transpose { perm } => {
                 let x = self.operand(node, 0)?;
                 let mut seen = vec![false; x.shape.len()];
                 let mut shape = Vec::with_capacity(perm.len());
                 for axis in perm {
-                    match (seen.get_mut(usize::from(*axis)), x.shape.get(usize::from(*axis))) {
+                    match (
+                        seen.get_mut(usize::from(*axis)),
+                        x.shape.get(usize::from(*axis)),
+                    ) {
                         (Some(s), Some(d)) if !*s => {
                             *s = true;
                             shape.push(*d);
@@ -272,14 +505,23 @@ impl Checker<'_> {
             }
             Op::Reshape { shape } => {
                 let x = self.operand(node, 0)?;
-                self.ensure(seq_power(&x.shape) == seq_power(shape), "the number of elements depends on the positions in another way")?;
-                self.ensure(fixed_product(&x.shape) == fixed_product(shape), "another number of elements")?;
+                self.ensure(
+                    seq_power(&x.shape) == seq_power(shape),
+                    "the number of elements depends on the positions in another way",
+                )?;
+                self.ensure(
+                    fixed_product(&x.shape) == fixed_product(shape),
+                    "another number of elements",
+                )?;
                 (moved(x, shape.clone()), MOVE)
             }
             Op::Slice { axis, start, len } => {
                 let x = self.operand(node, 0)?;
                 let n = self.fixed(x.shape.get(usize::from(*axis)), "the sliced axis")?;
-                self.ensure(*len > 0 && start.checked_add(*len).is_some_and(|e| e <= n), "slice leaves the axis")?;
+                self.ensure(
+                    *len > 0 && start.checked_add(*len).is_some_and(|e| e <= n),
+                    "slice leaves the axis",
+                )?;
                 let mut shape = x.shape.clone();
                 if let Some(d) = shape.get_mut(usize::from(*axis)) {
                     *d = Dim::Fixed(*len);
@@ -294,10 +536,16 @@ impl Checker<'_> {
                     let n = self.fixed(x.shape.get(usize::from(*axis)), "the joined axis")?;
                     total = total.saturating_add(n);
                     let mut aligned = x.shape.clone();
-                    if let (Some(d), Some(f)) = (aligned.get_mut(usize::from(*axis)), first.shape.get(usize::from(*axis))) {
+                    if let (Some(d), Some(f)) = (
+                        aligned.get_mut(usize::from(*axis)),
+                        first.shape.get(usize::from(*axis)),
+                    ) {
                         *d = *f;
                     }
-                    self.ensure(aligned == first.shape && x.dtype == first.dtype, "operands differ beyond the joined axis")?;
+                    self.ensure(
+                        aligned == first.shape && x.dtype == first.dtype,
+                        "operands differ beyond the joined axis",
+                    )?;
                     (ty.lo, ty.hi) = (ty.lo.min(x.lo), ty.hi.max(x.hi));
                 }
                 if let Some(d) = ty.shape.get_mut(usize::from(*axis)) {
@@ -309,7 +557,12 @@ impl Checker<'_> {
     }
 }
 
-const MOVE: Cost = Cost { slices: 1, bytes: 4, constants: 0, steps: 1 };
+const MOVE: Cost = Cost {
+    slices: 1,
+    bytes: 4,
+    constants: 0,
+    steps: 1,
+};
 
 fn moved(x: &TensorType, shape: Shape) -> TensorType {
     TensorType { shape, ..x.clone() }

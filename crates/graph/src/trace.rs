@@ -4,7 +4,10 @@
 
 use std::sync::LazyLock;
 
-use blake3::hazmat::{ContextKey, HasherExt, Mode, hash_derive_key_context, left_subtree_len, merge_subtrees_non_root, merge_subtrees_root};
+use blake3::hazmat::{
+    ContextKey, HasherExt, Mode, hash_derive_key_context, left_subtree_len,
+    merge_subtrees_non_root, merge_subtrees_root,
+};
 
 use crate::error::GraphError;
 
@@ -32,10 +35,30 @@ struct Keys {
 }
 
 fn keys(family: Family) -> &'static Keys {
-    static TRACE: LazyLock<Keys> = LazyLock::new(|| Keys::new(["assay trace leaf v1", "assay trace node v1", "assay trace root v1", "assay trace pad v1"]));
-    static CONSTANT: LazyLock<Keys> =
-        LazyLock::new(|| Keys::new(["assay weight row v1", "assay weight node v1", "assay weight root v1", "assay weight pad v1"]));
-    static GRAPH: LazyLock<Keys> = LazyLock::new(|| Keys::new(["assay graph leaf v1", "assay graph node v1", "assay graph root v1", "assay graph pad v1"]));
+    static TRACE: LazyLock<Keys> = LazyLock::new(|| {
+        Keys::new([
+            "assay trace leaf v1",
+            "assay trace node v1",
+            "assay trace root v1",
+            "assay trace pad v1",
+        ])
+    });
+    static CONSTANT: LazyLock<Keys> = LazyLock::new(|| {
+        Keys::new([
+            "assay weight row v1",
+            "assay weight node v1",
+            "assay weight root v1",
+            "assay weight pad v1",
+        ])
+    });
+    static GRAPH: LazyLock<Keys> = LazyLock::new(|| {
+        Keys::new([
+            "assay graph leaf v1",
+            "assay graph node v1",
+            "assay graph root v1",
+            "assay graph pad v1",
+        ])
+    });
     match family {
         Family::Trace => &TRACE,
         Family::Constant => &CONSTANT,
@@ -46,7 +69,12 @@ fn keys(family: Family) -> &'static Keys {
 impl Keys {
     fn new([leaf, node, root, pad]: [&str; 4]) -> Self {
         let key = hash_derive_key_context;
-        Self { leaf: key(leaf), node: key(node), root: key(root), pad: blake3::derive_key(pad, &[]) }
+        Self {
+            leaf: key(leaf),
+            node: key(node),
+            root: key(root),
+            pad: blake3::derive_key(pad, &[]),
+        }
     }
 }
 
@@ -95,7 +123,11 @@ pub fn pad(family: Family) -> Hash {
 
 /// Levels above the leaves of a tree of `leaves` leaves: `ceil(log2)`, 0 for one leaf.
 pub const fn depth(leaves: u64) -> u32 {
-    if leaves <= 1 { 0 } else { (leaves - 1).ilog2() + 1 }
+    if leaves <= 1 {
+        0
+    } else {
+        (leaves - 1).ilog2() + 1
+    }
 }
 
 /// A hash tree with all its levels.
@@ -115,11 +147,20 @@ impl Tree {
         let mut levels = Vec::new();
         level.resize(1usize << depth(count), pad(family));
         while level.len() > 1 {
-            let next = level.as_chunks::<2>().0.iter().map(|[l, r]| node_hash(family, l, r)).collect();
+            let next = level
+                .as_chunks::<2>()
+                .0
+                .iter()
+                .map(|[l, r]| node_hash(family, l, r))
+                .collect();
             levels.push(std::mem::replace(&mut level, next));
         }
         levels.push(level);
-        Self { family, leaves: count, levels }
+        Self {
+            family,
+            leaves: count,
+            levels,
+        }
     }
 
     /// Number of leaves, padding not counted.
@@ -134,41 +175,69 @@ impl Tree {
 
     /// Hash at `level` (0: leaves), `index`; the pad's subtree is part of the tree.
     pub fn node(&self, level: u32, index: u64) -> Option<Hash> {
-        self.levels.get(level as usize)?.get(usize::try_from(index).ok()?).copied()
+        self.levels
+            .get(level as usize)?
+            .get(usize::try_from(index).ok()?)
+            .copied()
     }
 
     /// Leaves, padding not included.
     pub fn leaf_hashes(&self) -> &[Hash] {
-        self.levels.first().and_then(|l| l.get(..self.leaves as usize)).unwrap_or(&[])
+        self.levels
+            .first()
+            .and_then(|l| l.get(..self.leaves as usize))
+            .unwrap_or(&[])
     }
 
     /// Root that binds the number of leaves.
     pub fn root(&self) -> Hash {
-        let top = self.levels.last().and_then(|l| l.first()).copied().unwrap_or_else(|| pad(self.family));
+        let top = self
+            .levels
+            .last()
+            .and_then(|l| l.first())
+            .copied()
+            .unwrap_or_else(|| pad(self.family));
         root_hash(self.family, self.leaves, &top)
     }
 
     /// Siblings from leaf `index` to the top.
     pub fn path(&self, index: u64) -> Option<Vec<Hash>> {
         (index < self.leaves).then_some(())?;
-        (0..self.depth()).map(|l| self.node(l, (index >> l) ^ 1)).collect()
+        (0..self.depth())
+            .map(|l| self.node(l, (index >> l) ^ 1))
+            .collect()
     }
 
     /// The `2^k` descendants, `k` levels below node (`level`, `index`): what a reveal shows.
     pub fn descendants(&self, level: u32, index: u64, k: u32) -> Option<Vec<Hash>> {
         let below = level.checked_sub(k)?;
-        (0..1u64 << k).map(|i| self.node(below, (index << k) + i)).collect()
+        (0..1u64 << k)
+            .map(|i| self.node(below, (index << k) + i))
+            .collect()
     }
 }
 
 /// Root that a leaf and its path lead to.
-pub fn root_from_path(family: Family, leaves: u64, index: u64, leaf: &Hash, path: &[Hash]) -> Option<Hash> {
+pub fn root_from_path(
+    family: Family,
+    leaves: u64,
+    index: u64,
+    leaf: &Hash,
+    path: &[Hash],
+) -> Option<Hash> {
     if index >= leaves || path.len() != depth(leaves) as usize {
         return None;
     }
-    let top = path.iter().enumerate().fold(*leaf, |node, (level, sibling)| {
-        if (index >> level) & 1 == 0 { node_hash(family, &node, sibling) } else { node_hash(family, sibling, &node) }
-    });
+    let top = path
+        .iter()
+        .enumerate()
+        .fold(*leaf, |node, (level, sibling)| {
+            if (index >> level) & 1 == 0 {
+                node_hash(family, &node, sibling)
+            } else {
+                node_hash(family, sibling, &node)
+            }
+        });
     Some(root_hash(family, leaves, &top))
 }
 
@@ -184,7 +253,10 @@ pub struct TreeView<'a> {
 impl<'a> TreeView<'a> {
     /// A view in which nothing was revealed yet.
     pub const fn new(own: &'a Tree) -> Self {
-        Self { own, revealed: std::collections::BTreeMap::new() }
+        Self {
+            own,
+            revealed: std::collections::BTreeMap::new(),
+        }
     }
 
     /// Adds `2^k` revealed descendants `k` levels below (`level`, `index`), and the nodes in between.
@@ -193,9 +265,15 @@ impl<'a> TreeView<'a> {
         let mut row = descendants.to_vec();
         for up in 0..=k {
             for (i, h) in row.iter().enumerate() {
-                self.revealed.insert((level - k + up, (index << (k - up)) + i as u64), *h);
+                self.revealed
+                    .insert((level - k + up, (index << (k - up)) + i as u64), *h);
             }
-            row = row.as_chunks::<2>().0.iter().map(|[l, r]| node_hash(self.own.family, l, r)).collect();
+            row = row
+                .as_chunks::<2>()
+                .0
+                .iter()
+                .map(|[l, r]| node_hash(self.own.family, l, r))
+                .collect();
         }
     }
 
@@ -211,12 +289,17 @@ impl<'a> TreeView<'a> {
 
     /// Node of the other's tree.
     pub fn node(&self, level: u32, index: u64) -> Option<Hash> {
-        self.revealed.get(&(level, index)).copied().or_else(|| self.own.node(level, index))
+        self.revealed
+            .get(&(level, index))
+            .copied()
+            .or_else(|| self.own.node(level, index))
     }
 
     /// Path of a leaf in the other's tree.
     pub fn path(&self, index: u64) -> Option<Vec<Hash>> {
-        (0..self.own.depth()).map(|l| self.node(l, (index >> l) ^ 1)).collect()
+        (0..self.own.depth())
+            .map(|l| self.node(l, (index >> l) ^ 1))
+            .collect()
     }
 }
 
@@ -242,8 +325,17 @@ impl Opening {
     /// Opens the chunks of `block` for which `wanted` holds. A block of one chunk is always opened.
     pub fn of(block: &[u8], wanted: impl Fn(usize) -> bool) -> Self {
         let single = block.len() <= CHUNK;
-        let chunks = block.chunks(CHUNK).enumerate().map(|(i, c)| if single || wanted(i) { Chunk::Bytes(c.to_vec()) } else { Chunk::Hidden(chunk_cv(i, c)) });
-        Self { len: block.len() as u32, chunks: chunks.collect() }
+        let chunks = block.chunks(CHUNK).enumerate().map(|(i, c)| {
+            if single || wanted(i) {
+                Chunk::Bytes(c.to_vec())
+            } else {
+                Chunk::Hidden(chunk_cv(i, c))
+            }
+        });
+        Self {
+            len: block.len() as u32,
+            chunks: chunks.collect(),
+        }
     }
 
     /// Leaf hash (family [`Family::Trace`]) that this opening leads to.
@@ -253,7 +345,9 @@ impl Opening {
     pub fn leaf_hash(&self) -> Result<Hash, GraphError> {
         let len = self.len as usize;
         if len == 0 || len > 1 << 14 || self.chunks.len() != len.div_ceil(CHUNK) {
-            return Err(GraphError::evidence("opening has an impossible number of chunks"));
+            return Err(GraphError::evidence(
+                "opening has an impossible number of chunks",
+            ));
         }
         for (i, c) in self.chunks.iter().enumerate() {
             if let Chunk::Bytes(b) = c
@@ -265,16 +359,28 @@ impl Opening {
         if let [single] = &self.chunks[..] {
             return match single {
                 Chunk::Bytes(b) => Ok(leaf_hash(Family::Trace, b)),
-                Chunk::Hidden(_) => Err(GraphError::evidence("a block of one chunk must be opened")),
+                Chunk::Hidden(_) => {
+                    Err(GraphError::evidence("a block of one chunk must be opened"))
+                }
             };
         }
-        let cvs: Vec<Hash> = self.chunks.iter().enumerate().map(|(i, c)| match c {
-            Chunk::Bytes(b) => chunk_cv(i, b),
-            Chunk::Hidden(cv) => *cv,
-        }).collect();
+        let cvs: Vec<Hash> = self
+            .chunks
+            .iter()
+            .enumerate()
+            .map(|(i, c)| match c {
+                Chunk::Bytes(b) => chunk_cv(i, b),
+                Chunk::Hidden(cv) => *cv,
+            })
+            .collect();
         let mode = Mode::DeriveKeyMaterial(&keys(Family::Trace).leaf);
         let (left, right) = split(&cvs, len)?;
-        Ok(*merge_subtrees_root(&subtree(left.0, left.1, mode)?, &subtree(right.0, right.1, mode)?, mode).as_bytes())
+        Ok(*merge_subtrees_root(
+            &subtree(left.0, left.1, mode)?,
+            &subtree(right.0, right.1, mode)?,
+            mode,
+        )
+        .as_bytes())
     }
 
     /// Bytes `at .. at + n` of the block, if their chunks are opened.
@@ -282,7 +388,9 @@ impl Opening {
         let mut out = Vec::with_capacity(n.min(1 << 14));
         let mut i = at;
         while i < at.checked_add(n)? {
-            let Chunk::Bytes(b) = self.chunks.get(i / CHUNK)? else { return None };
+            let Chunk::Bytes(b) = self.chunks.get(i / CHUNK)? else {
+                return None;
+            };
             let end = (at + n).min((i / CHUNK + 1) * CHUNK);
             out.extend(b.get(i % CHUNK..i % CHUNK + (end - i))?);
             i = end;
@@ -292,14 +400,19 @@ impl Opening {
 }
 
 fn chunk_cv(index: usize, bytes: &[u8]) -> Hash {
-    blake3::Hasher::new_from_context_key(&keys(Family::Trace).leaf).set_input_offset((index * CHUNK) as u64).update(bytes).finalize_non_root()
+    blake3::Hasher::new_from_context_key(&keys(Family::Trace).leaf)
+        .set_input_offset((index * CHUNK) as u64)
+        .update(bytes)
+        .finalize_non_root()
 }
 
 type Part<'a> = (&'a [Hash], usize);
 
 fn split(cvs: &[Hash], len: usize) -> Result<(Part<'_>, Part<'_>), GraphError> {
     let left = left_subtree_len(len as u64) as usize;
-    let (a, b) = cvs.split_at_checked(left / CHUNK).ok_or_else(|| GraphError::evidence("opening has too few chunks"))?;
+    let (a, b) = cvs
+        .split_at_checked(left / CHUNK)
+        .ok_or_else(|| GraphError::evidence("opening has too few chunks"))?;
     Ok(((a, left), (b, len - left)))
 }
 
@@ -309,7 +422,11 @@ fn subtree(cvs: &[Hash], len: usize, mode: Mode<'_>) -> Result<Hash, GraphError>
         [cv] => Ok(*cv),
         _ => {
             let (left, right) = split(cvs, len)?;
-            Ok(merge_subtrees_non_root(&subtree(left.0, left.1, mode)?, &subtree(right.0, right.1, mode)?, mode))
+            Ok(merge_subtrees_non_root(
+                &subtree(left.0, left.1, mode)?,
+                &subtree(right.0, right.1, mode)?,
+                mode,
+            ))
         }
     }
 }

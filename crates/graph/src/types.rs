@@ -158,8 +158,18 @@ impl Data {
     /// Narrows integers to `dtype`; `None` if one does not fit.
     pub fn from_i32(dtype: DType, values: &[i32]) -> Option<Self> {
         Some(match dtype {
-            DType::I8 => Self::I8(values.iter().map(|v| i8::try_from(*v).ok()).collect::<Option<_>>()?),
-            DType::I16 => Self::I16(values.iter().map(|v| i16::try_from(*v).ok()).collect::<Option<_>>()?),
+            DType::I8 => Self::I8(
+                values
+                    .iter()
+                    .map(|v| i8::try_from(*v).ok())
+                    .collect::<Option<_>>()?,
+            ),
+            DType::I16 => Self::I16(
+                values
+                    .iter()
+                    .map(|v| i16::try_from(*v).ok())
+                    .collect::<Option<_>>()?,
+            ),
             DType::I32 => Self::I32(values.to_vec()),
         })
     }
@@ -178,13 +188,31 @@ impl Data {
     /// # Errors
     /// [`GraphError::Length`] when the bytes are not a whole number of elements.
     pub fn from_bytes(dtype: DType, bytes: &[u8]) -> Result<Self, GraphError> {
-        if bytes.len() % dtype.size() != 0 {
-            return Err(GraphError::Length { what: "tensor bytes", want: bytes.len().next_multiple_of(dtype.size()), have: bytes.len() });
+        if !bytes.len().is_multiple_of(dtype.size()) {
+            return Err(GraphError::Length {
+                what: "tensor bytes",
+                want: bytes.len().next_multiple_of(dtype.size()),
+                have: bytes.len(),
+            });
         }
         Ok(match dtype {
             DType::I8 => Self::I8(bytes.iter().map(|b| i8::from_le_bytes([*b])).collect()),
-            DType::I16 => Self::I16(bytes.as_chunks::<2>().0.iter().map(|b| i16::from_le_bytes(*b)).collect()),
-            DType::I32 => Self::I32(bytes.as_chunks::<4>().0.iter().map(|b| i32::from_le_bytes(*b)).collect()),
+            DType::I16 => Self::I16(
+                bytes
+                    .as_chunks::<2>()
+                    .0
+                    .iter()
+                    .map(|b| i16::from_le_bytes(*b))
+                    .collect(),
+            ),
+            DType::I32 => Self::I32(
+                bytes
+                    .as_chunks::<4>()
+                    .0
+                    .iter()
+                    .map(|b| i32::from_le_bytes(*b))
+                    .collect(),
+            ),
         })
     }
 }
@@ -195,9 +223,16 @@ impl Tensor {
     /// # Errors
     /// [`GraphError::Length`].
     pub fn new(dims: Vec<usize>, data: Data) -> Result<Self, GraphError> {
-        let want = dims.iter().try_fold(1usize, |a, d| a.checked_mul(*d)).unwrap_or(usize::MAX);
+        let want = dims
+            .iter()
+            .try_fold(1usize, |a, d| a.checked_mul(*d))
+            .unwrap_or(usize::MAX);
         if want != data.len() {
-            return Err(GraphError::Length { what: "tensor", want, have: data.len() });
+            return Err(GraphError::Length {
+                what: "tensor",
+                want,
+                have: data.len(),
+            });
         }
         Ok(Self { dims, data })
     }

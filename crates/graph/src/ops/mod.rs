@@ -27,7 +27,8 @@ pub trait Source {
     ///
     /// # Errors
     /// When the source does not have them.
-    fn slice(&self, operand: usize, start: usize, len: usize) -> Result<Cow<'_, [i32]>, GraphError>;
+    fn slice(&self, operand: usize, start: usize, len: usize)
+    -> Result<Cow<'_, [i32]>, GraphError>;
     /// Canonical bytes of one row of a constant.
     ///
     /// # Errors
@@ -57,7 +58,10 @@ impl Place<'_> {
 
     /// Kind of a constant; the graph is validated, so a missing one is an internal error of the caller.
     pub(crate) fn kind(&self, id: ConstId) -> Result<ConstKind, GraphError> {
-        self.kinds.get(id as usize).copied().ok_or_else(|| GraphError::evidence("constant does not exist"))
+        self.kinds
+            .get(id as usize)
+            .copied()
+            .ok_or_else(|| GraphError::evidence("constant does not exist"))
     }
 }
 
@@ -83,16 +87,27 @@ pub fn element<S: Source>(place: &Place<'_>, index: usize, src: &S) -> Result<i3
     match place.op {
         Op::Input { .. } => Err(GraphError::evidence("the input node computes nothing")),
         Op::Linear { weights, out } => linear::linear(place, index, src, *weights, out),
-        Op::Conv2d { weights, window, groups, out } => linear::conv2d(place, index, src, *weights, window, *groups, out),
+        Op::Conv2d {
+            weights,
+            window,
+            groups,
+            out,
+        } => linear::conv2d(place, index, src, *weights, window, *groups, out),
         Op::MatMul { out } => linear::matmul(place, index, src, out),
         Op::Add { left, out } => elementwise::add(index, src, *left, out),
-        Op::AddRows { rows, left, out } => elementwise::add_rows(place, index, src, *rows, *left, out),
+        Op::AddRows { rows, left, out } => {
+            elementwise::add_rows(place, index, src, *rows, *left, out)
+        }
         Op::Requant { out } => elementwise::requantise(index, src, out),
         Op::Lookup { table } => elementwise::lookup(place, index, src, *table),
         Op::MaxPool { window } => pool::max_pool(place, index, src, window),
         Op::AvgPool { window } => pool::avg_pool(place, index, src, window),
-        Op::LayerNorm { params, eps, out } => norm::layer_norm(place, index, src, *params, *eps, out),
-        Op::Softmax { table, shift, bits } => norm::softmax(place, index, src, *table, *shift, *bits),
+        Op::LayerNorm { params, eps, out } => {
+            norm::layer_norm(place, index, src, *params, *eps, out)
+        }
+        Op::Softmax { table, shift, bits } => {
+            norm::softmax(place, index, src, *table, *shift, *bits)
+        }
         Op::ReduceSum => reduce::reduce_sum(place, index, src),
         Op::ArgMax => reduce::arg_max(place, index, src),
         Op::Embedding { rows } => moves::embedding(place, index, src, *rows),
@@ -105,7 +120,10 @@ pub fn element<S: Source>(place: &Place<'_>, index: usize, src: &S) -> Result<i3
 
 /// One element of an operand.
 pub(crate) fn one<S: Source>(src: &S, operand: usize, index: usize) -> Result<i32, GraphError> {
-    src.slice(operand, index, 1)?.first().copied().ok_or_else(|| GraphError::evidence("empty slice"))
+    src.slice(operand, index, 1)?
+        .first()
+        .copied()
+        .ok_or_else(|| GraphError::evidence("empty slice"))
 }
 
 /// Splits a row-major index into coordinates. `dims` has no zero.

@@ -23,7 +23,10 @@ pub fn layer_norm_unit(x: &[i32], eps: u64) -> Vec<i32> {
     let centred: Vec<i64> = x.iter().map(|v| n * i64::from(*v) - sum).collect();
     let peak = centred.iter().map(|c| c.unsigned_abs()).max().unwrap_or(0);
     let e = (64 - peak.leading_zeros()).saturating_sub(15);
-    let d: Vec<i64> = centred.iter().map(|c| rnd(*c, e as i8).clamp(-32767, 32767)).collect();
+    let d: Vec<i64> = centred
+        .iter()
+        .map(|c| rnd(*c, e as i8).clamp(-32767, 32767))
+        .collect();
     let squares: u64 = d.iter().map(|d| d.unsigned_abs().pow(2)).sum();
     let v = squares.saturating_add((eps.checked_shr(2 * e).unwrap_or(0)).max(1));
     let y = inverse_sqrt(v) as i64;
@@ -31,17 +34,35 @@ pub fn layer_norm_unit(x: &[i32], eps: u64) -> Vec<i32> {
 }
 
 /// `sat(rnd(u_j·gain_j + bias_j, shift))`.
-pub(super) fn layer_norm<S: Source>(place: &Place<'_>, index: usize, src: &S, params: ConstId, eps: u64, out: &Requant) -> Result<i32, GraphError> {
+pub(super) fn layer_norm<S: Source>(
+    place: &Place<'_>,
+    index: usize,
+    src: &S,
+    params: ConstId,
+    eps: u64,
+    out: &Requant,
+) -> Result<i32, GraphError> {
     let n = last(&place.dims);
     let (row, col) = (index / n, index % n);
     let x = src.slice(0, row * n, n)?;
     let unit = layer_norm_unit(&x, eps);
     let bytes = src.row(params, 0)?;
-    let cell = bytes.as_chunks::<6>().0.get(col).ok_or_else(|| GraphError::evidence("norm row too short"))?;
+    let cell = bytes
+        .as_chunks::<6>()
+        .0
+        .get(col)
+        .ok_or_else(|| GraphError::evidence("norm row too short"))?;
     let [a, b, c, d, e, f] = *cell;
     let (gain, bias) = (i16::from_le_bytes([a, b]), i32::from_le_bytes([c, d, e, f]));
-    let u = unit.get(col).copied().ok_or_else(|| GraphError::evidence("row too short"))?;
-    Ok(requant(i64::from(u) * i64::from(gain) + i64::from(bias), out.shift, out))
+    let u = unit
+        .get(col)
+        .copied()
+        .ok_or_else(|| GraphError::evidence("row too short"))?;
+    Ok(requant(
+        i64::from(u) * i64::from(gain) + i64::from(bias),
+        out.shift,
+        out,
+    ))
 }
 
 /// `e_j` of docs/graph.md for one row of scores.
@@ -57,9 +78,18 @@ pub fn softmax_exp(x: &[i32], table: &[i32], shift: u8) -> Vec<i64> {
 }
 
 /// `floor((2^(bits+1)·e_j + S) / 2S)`.
-pub(super) fn softmax<S: Source>(place: &Place<'_>, index: usize, src: &S, table: ConstId, shift: u8, bits: u8) -> Result<i32, GraphError> {
+pub(super) fn softmax<S: Source>(
+    place: &Place<'_>,
+    index: usize,
+    src: &S,
+    table: ConstId,
+    shift: u8,
+    bits: u8,
+) -> Result<i32, GraphError> {
     let kind = place.kind(table)?;
-    let ConstKind::Table { dtype, .. } = kind else { return Err(GraphError::evidence("not a table")) };
+    let ConstKind::Table { dtype, .. } = kind else {
+        return Err(GraphError::evidence("not a table"));
+    };
     let n = last(&place.dims);
     let x = src.slice(0, index / n * n, n)?;
     let mut entries = Vec::new();
@@ -68,7 +98,10 @@ pub(super) fn softmax<S: Source>(place: &Place<'_>, index: usize, src: &S, table
     }
     let e = softmax_exp(&x, &entries, shift);
     let sum: i64 = e.iter().sum();
-    let own = e.get(index % n).copied().ok_or_else(|| GraphError::evidence("row too short"))?;
+    let own = e
+        .get(index % n)
+        .copied()
+        .ok_or_else(|| GraphError::evidence("row too short"))?;
     if sum <= 0 {
         return Err(GraphError::evidence("softmax of nothing"));
     }

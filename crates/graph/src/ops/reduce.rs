@@ -4,14 +4,26 @@ use super::{Place, Source, last};
 use crate::error::GraphError;
 
 /// `Σ x` of one row, as `i32`.
-pub(super) fn reduce_sum<S: Source>(place: &Place<'_>, index: usize, src: &S) -> Result<i32, GraphError> {
+pub(super) fn reduce_sum<S: Source>(
+    place: &Place<'_>,
+    index: usize,
+    src: &S,
+) -> Result<i32, GraphError> {
     let n = last(place.operand(0));
-    let sum: i64 = src.slice(0, index * n, n)?.iter().map(|v| i64::from(*v)).sum();
+    let sum: i64 = src
+        .slice(0, index * n, n)?
+        .iter()
+        .map(|v| i64::from(*v))
+        .sum();
     i32::try_from(sum).map_err(|_| GraphError::evidence("sum leaves i32"))
 }
 
 /// Lowest index of the maximum of one row.
-pub(super) fn arg_max<S: Source>(place: &Place<'_>, index: usize, src: &S) -> Result<i32, GraphError> {
+pub(super) fn arg_max<S: Source>(
+    place: &Place<'_>,
+    index: usize,
+    src: &S,
+) -> Result<i32, GraphError> {
     let n = last(place.operand(0));
     let x = src.slice(0, index * n, n)?;
     let mut best = 0;
