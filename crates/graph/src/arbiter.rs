@@ -97,6 +97,11 @@ pub fn judge(case: &Case<'_>, evidence: &Evidence) -> Result<Verdict, GraphError
         case.seq,
     )
     .ok_or_else(|| GraphError::evidence("no such node"))?;
+    if evidence.whole != case.block.is_none() {
+        return Err(GraphError::evidence(
+            "evidence is for an element where a block is judged, or the other way round",
+        ));
+    }
     let source = Opened::new(case, &layout, node, evidence)?;
     let answer = match case.block {
         Some(bytes) => judge_element(

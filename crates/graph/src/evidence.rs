@@ -63,6 +63,8 @@ pub struct RowEvidence {
 pub struct Evidence {
     /// Row-major index of the element in its node's output; 0 when a whole block or a commitment is judged.
     pub element: u64,
+    /// Whether it recomputes a whole block.
+    pub whole: bool,
     /// Salt and canonical input, when the input or a commitment is disputed.
     pub input: Option<(Hash, Vec<u8>)>,
     /// Opened blocks, ascending by (tree, leaf).
@@ -178,7 +180,9 @@ impl Prover<'_> {
         let size = self.layout.element_size(node) as u64;
         let first = block * self.layout.block_bytes() as u64 / size;
         let count = self.layout.block_len(node, block) as u64 / size;
-        self.record(node, first..first + count, seq)
+        let mut evidence = self.record(node, first..first + count, seq)?;
+        evidence.whole = true;
+        Ok(evidence)
     }
 
     /// Evidence for a committed leaf that is no block of a computed node: the commitments.
@@ -315,9 +319,15 @@ pub fn layout_of(graph: &Graph, seq: u32) -> (Structure, Layout) {
 }
 
 impl Evidence {
+    /// Whether canonical bytes are those of evidence for a whole block; what judging costs depends on it.
+    pub fn is_whole(bytes: &[u8]) -> bool {
+        bytes.get(1) == Some(&1)
+    }
+
     /// Canonical bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![1u8];
+        out.push(u8::from(self.whole));
         out.extend(self.element.to_le_bytes());
         match &self.input {
             None => out.push(0),
@@ -366,6 +376,11 @@ impl Evidence {
         if r.u8()? != 1 {
             return Err(GraphError::evidence("unknown version"));
         }
+        let whole = match r.u8()? {
+            0 => false,
+            1 => true,
+            _ => return Err(GraphError::evidence("a flag is neither 0 nor 1")),
+        };
         let element = r.u64()?;
         let input = match r.u8()? {
             0 => None,
@@ -405,6 +420,7 @@ impl Evidence {
         }
         Ok(Self {
             element,
+            whole,
             input,
             blocks,
             rows,
