@@ -6,10 +6,10 @@ use crate::{Flags, Receipt, ReceiptError, Request};
 
 /// Format version of receipts and requests.
 pub(crate) const VERSION: u8 = 1;
-/// Shortest and longest challenge window, seconds (specification trust.md section 1.1).
-const WINDOW: (u32, u32) = (600, 86_400);
-/// Longest time between signing and inclusion, seconds.
-const INCLUSION: u64 = 600;
+/// Shortest and longest challenge window of any network, seconds; each network narrows it (module `parameters`).
+const WINDOW: (u32, u32) = (1, 604_800);
+/// Longest time between signing and inclusion of any network, seconds (module `parameters`).
+const INCLUSION: u64 = 3_600;
 /// The whole, in parts per million.
 const WHOLE_PPM: u32 = 1_000_000;
 

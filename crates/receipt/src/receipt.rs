@@ -103,7 +103,7 @@ pub struct Receipt {
     /// When it was signed, chain seconds.
     #[serde(with = "decimal")]
     pub issued_at: u64,
-    /// By when it is on the chain, chain seconds; at most 600 after `issued_at`.
+    /// By when it is on the chain, chain seconds; at most 3,600 after `issued_at`.
     #[serde(with = "decimal")]
     pub include_by: u64,
     /// Hash of an optional extension; 0 if none.

@@ -219,7 +219,7 @@ fn replay_tells_output_trace_and_model_apart() {
 fn malformed_receipt_has_no_report() {
     let bad = Bundle {
         receipt: Receipt {
-            window: 1,
+            window: 0,
             ..receipt()
         },
         ..bundle()
