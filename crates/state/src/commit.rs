@@ -185,7 +185,11 @@ impl Store {
             return result;
         }
         let nodes = cache.accounts.as_ref().map_or(0, SparseTrie::loaded)
-            + cache.storage.values().map(SparseTrie::loaded).sum::<usize>();
+            + cache
+                .storage
+                .values()
+                .map(SparseTrie::loaded)
+                .sum::<usize>();
         if nodes > CACHED_NODES || cache.storage.len() > CACHED_STORAGE_TRIES {
             cache.storage.clear();
             if let Some(trie) = &mut cache.accounts {
@@ -219,10 +223,9 @@ impl Store {
                 table.remove(old)?;
             }
         }
-        write.open_table(tables::META)?.insert(
-            tables::META_HEAD,
-            block.number.to_be_bytes().as_slice(),
-        )?;
+        write
+            .open_table(tables::META)?
+            .insert(tables::META_HEAD, block.number.to_be_bytes().as_slice())?;
         write.commit()?;
         Ok(())
     }

@@ -41,19 +41,24 @@ pub(crate) fn overlay(
                 0 => None,
                 _ => {
                     let bytes: &[u8; 104] =
-                        account.row.as_ref().try_into().map_err(|_| StateError::Corrupt {
-                            table: "undo",
-                            detail: format!("account row of {} bytes", account.row.len()),
-                        })?;
+                        account
+                            .row
+                            .as_ref()
+                            .try_into()
+                            .map_err(|_| StateError::Corrupt {
+                                table: "undo",
+                                detail: format!("account row of {} bytes", account.row.len()),
+                            })?;
                     Some(AccountRow::decode(bytes))
                 }
             };
             overlay.accounts.insert(account.address, before);
             for slot in account.slots {
-                overlay.slots.insert((account.address, slot.slot), slot.value);
+                overlay
+                    .slots
+                    .insert((account.address, slot.slot), slot.value);
             }
         }
     }
     Ok(overlay)
 }
-

@@ -235,11 +235,10 @@ impl Store {
                 detail: format!("block {number} has a header but no body or receipts"),
             });
         };
-        let row =
-            ReceiptsRow::decode(&mut &*row.value()).map_err(|error| StateError::Corrupt {
-                table: "receipts",
-                detail: error.to_string(),
-            })?;
+        let row = ReceiptsRow::decode(&mut &*row.value()).map_err(|error| StateError::Corrupt {
+            table: "receipts",
+            detail: error.to_string(),
+        })?;
         Ok(Some(StoredBlock {
             hash,
             header,
@@ -270,7 +269,10 @@ impl Store {
         let table = read.open_table(tables::TRANSACTION)?;
         Ok(table.get(hash.0)?.map(|row| {
             let bytes = row.value();
-            let fold = |part: &[u8]| part.iter().fold(0u64, |n, byte| (n << 8) | u64::from(*byte));
+            let fold = |part: &[u8]| {
+                part.iter()
+                    .fold(0u64, |n, byte| (n << 8) | u64::from(*byte))
+            };
             let (number, index) = bytes.split_at(8);
             (fold(number), fold(index) as u32)
         }))

@@ -31,7 +31,7 @@ pub use ids::{ClaimId, DisputeId, ModelId, ReceiptId};
 pub use receipt::{StoredReceipt, logs_bloom};
 pub use seal::{Certificate, SealError, SealingKey, randao_mix};
 pub use transaction::{
-    MAX_PROOF_TRANSACTION_BYTES, MAX_TRANSACTION_BYTES, Recovered, Transaction, TransactionError,
-    recover_address,
+    Decoded, MAX_PROOF_TRANSACTION_BYTES, MAX_TRANSACTION_BYTES, Recovered, Transaction,
+    TransactionError, recover_address,
 };
 pub use units::{BlockNumber, Millis, Ppm, TokenCount, UsdMicros, Wei};

@@ -9,6 +9,8 @@ use alloy_rlp::{RlpDecodable, RlpEncodable};
 pub struct StoredReceipt {
     /// EIP-2718 type of the transaction: 0, 1, 2 or 4.
     pub kind: u8,
+    /// Account that signed; kept so that reading a block back needs no signature recovery.
+    pub sender: Address,
     /// False when execution reverted or halted.
     pub success: bool,
     /// Gas used by this transaction, after refunds.

@@ -68,22 +68,21 @@ pub enum TransactionError {
     },
 }
 
-/// A decoded transaction whose sender has been recovered; made once, at admission, and shared from there on.
+/// A canonical transaction of this chain whose signature has not been looked at yet.
+///
+/// Cheap checks come before the expensive recovery, so admission looks at fees and gas on this type first.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recovered {
+pub struct Decoded {
     transaction: Transaction,
-    sender: Address,
     hash: B256,
     raw: Bytes,
 }
 
-impl Recovered {
-    /// Decodes and recovers.
+impl Decoded {
+    /// Decodes, without recovering the sender.
     ///
-    /// Checks in this order: size, type, canonical encoding, chain id, signature. `chain_id` is the id of this
-    /// chain. `large_calldata` says whether a destination may receive [`MAX_PROOF_TRANSACTION_BYTES`].
-    ///
-    /// Cost: one keccak over the bytes, one libsecp256k1 recovery (about 40 us).
+    /// Checks in this order: size, type, canonical encoding, chain id. `chain_id` is the id of this chain.
+    /// `large_calldata` says whether a destination may receive [`MAX_PROOF_TRANSACTION_BYTES`].
     ///
     /// # Errors
     /// The first violated check, see [`TransactionError`].
@@ -101,7 +100,7 @@ impl Recovered {
         }
         match raw.first() {
             None => return Err(TransactionError::Malformed("empty input".into())),
-            Some(&kind) if kind == 3 || (kind < 0xc0 && !matches!(kind, 1 | 2 | 4)) => {
+            Some(&kind) if kind < 0xc0 && !matches!(kind, 1 | 2 | 4) => {
                 return Err(TransactionError::UnsupportedType(kind));
             }
             Some(_) => {}
@@ -109,10 +108,7 @@ impl Recovered {
         let mut rest: &[u8] = &raw;
         let transaction = Transaction::decode_2718(&mut rest)
             .map_err(|error| TransactionError::Malformed(error.to_string()))?;
-        if !rest.is_empty() || transaction.encode_2718_len() != size {
-            return Err(TransactionError::NotCanonical { size });
-        }
-        if transaction.encoded_2718() != raw.as_ref() {
+        if !rest.is_empty() || transaction.encoded_2718() != raw.as_ref() {
             return Err(TransactionError::NotCanonical { size });
         }
         let large = matches!(transaction.kind(), TxKind::Call(to) if large_calldata(&to));
@@ -133,14 +129,71 @@ impl Recovered {
             Some(_) => {}
         }
         let hash = keccak256(&raw);
-        let sender = recover_address(transaction.signature_hash(), transaction.signature())
-            .ok_or(TransactionError::BadSignature { hash })?;
         Ok(Self {
             transaction,
-            sender,
             hash,
             raw,
         })
+    }
+
+    /// keccak256 of the encoded bytes.
+    pub const fn hash(&self) -> B256 {
+        self.hash
+    }
+
+    /// Recovers the sender (one libsecp256k1 recovery, about 40 us).
+    ///
+    /// # Errors
+    /// [`TransactionError::BadSignature`].
+    pub fn recover(self) -> Result<Recovered, TransactionError> {
+        let hash = self.hash;
+        let sender = recover_address(
+            self.transaction.signature_hash(),
+            self.transaction.signature(),
+        )
+        .ok_or(TransactionError::BadSignature { hash })?;
+        Ok(self.with_sender(sender))
+    }
+
+    /// Takes a sender that is known from our own database, where it was written after recovery.
+    pub fn with_sender(self, sender: Address) -> Recovered {
+        Recovered {
+            transaction: self.transaction,
+            sender,
+            hash: self.hash,
+            raw: self.raw,
+        }
+    }
+}
+
+impl Deref for Decoded {
+    type Target = Transaction;
+
+    fn deref(&self) -> &Transaction {
+        &self.transaction
+    }
+}
+
+/// A decoded transaction whose sender has been recovered; made once, at admission, and shared from there on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    transaction: Transaction,
+    sender: Address,
+    hash: B256,
+    raw: Bytes,
+}
+
+impl Recovered {
+    /// [`Decoded::decode`] and [`Decoded::recover`] in one.
+    ///
+    /// # Errors
+    /// The first violated check, see [`TransactionError`].
+    pub fn decode(
+        raw: Bytes,
+        chain_id: u64,
+        large_calldata: impl Fn(&Address) -> bool,
+    ) -> Result<Self, TransactionError> {
+        Decoded::decode(raw, chain_id, large_calldata)?.recover()
     }
 
     /// The decoded envelope.

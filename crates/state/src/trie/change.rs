@@ -170,7 +170,9 @@ pub(super) fn remove(
                 Removal::Gone => *slot = None,
             }
             *seal = None;
-            let mut left = (0u8..).zip(children.iter_mut()).filter(|(_, c)| c.is_some());
+            let mut left = (0u8..)
+                .zip(children.iter_mut())
+                .filter(|(_, c)| c.is_some());
             let (only, more) = (left.next(), left.next().is_some());
             let Some((nibble, slot)) = only else {
                 removed.push(path);
@@ -205,7 +207,10 @@ fn fork(prefix: Nibbles, children: Children) -> Node {
 
 /// Puts `node` where nibble `at` of `key` says.
 fn place(children: &mut Children, key: &Nibbles, at: usize, node: Node) {
-    if let Some(slot) = key.get(at).and_then(|nibble| children.get_mut(usize::from(nibble))) {
+    if let Some(slot) = key
+        .get(at)
+        .and_then(|nibble| children.get_mut(usize::from(nibble)))
+    {
         *slot = Some(Box::new(node));
     }
 }

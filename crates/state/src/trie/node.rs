@@ -67,12 +67,10 @@ impl Node {
             return Ok(());
         };
         let hash = *hash;
-        let rlp = source
-            .node(path)?
-            .ok_or_else(|| StateError::MissingNode {
-                hash,
-                path: format!("{path:?}"),
-            })?;
+        let rlp = source.node(path)?.ok_or_else(|| StateError::MissingNode {
+            hash,
+            path: format!("{path:?}"),
+        })?;
         if keccak256(&rlp) != hash {
             return Err(corrupt(format!("node at {path:?} does not hash to {hash}")));
         }

@@ -56,9 +56,15 @@ pub(super) fn seal(
 ) -> RlpNode {
     match node {
         Node::Stub(hash) => return RlpNode::word_rlp(hash),
-        Node::Leaf { seal: Some(own), .. }
-        | Node::Extension { seal: Some(own), .. }
-        | Node::Branch { seal: Some(own), .. } => return own.clone(),
+        Node::Leaf {
+            seal: Some(own), ..
+        }
+        | Node::Extension {
+            seal: Some(own), ..
+        }
+        | Node::Branch {
+            seal: Some(own), ..
+        } => return own.clone(),
         Node::Leaf { .. } => {}
         Node::Extension { key, child, .. } => {
             seal(child, path.join(key), changes, buffer);

@@ -37,7 +37,11 @@ impl Disk {
         if let Some(node) = &mut trie.root {
             reached = walk(node, Nibbles::new(), self);
         }
-        assert_eq!(reached, self.0.borrow().len(), "stored nodes are exactly the reachable ones");
+        assert_eq!(
+            reached,
+            self.0.borrow().len(),
+            "stored nodes are exactly the reachable ones"
+        );
     }
 }
 
@@ -186,11 +190,27 @@ fn removal_collapses_branches() {
     };
     let cases: &[(&str, &[&str], &[&str])] = &[
         ("branch with two leaves to leaf", &["1", "2"], &["1"]),
-        ("branch to extension over branch", &["11", "12", "2"], &["2"]),
+        (
+            "branch to extension over branch",
+            &["11", "12", "2"],
+            &["2"],
+        ),
         ("branch to longer extension", &["1111", "1112", "2"], &["2"]),
-        ("extension over branch to leaf", &["1111", "1112"], &["1111"]),
-        ("extension swallows extension", &["1122", "1123", "12"], &["12"]),
-        ("nested collapse in one block", &["111", "112", "12", "2"], &["12", "2"]),
+        (
+            "extension over branch to leaf",
+            &["1111", "1112"],
+            &["1111"],
+        ),
+        (
+            "extension swallows extension",
+            &["1122", "1123", "12"],
+            &["12"],
+        ),
+        (
+            "nested collapse in one block",
+            &["111", "112", "12", "2"],
+            &["12", "2"],
+        ),
         ("all gone", &["1", "2", "33"], &["1", "2", "33"]),
     ];
     for (name, insert, remove) in cases {
