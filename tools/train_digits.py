@@ -72,7 +72,7 @@ def train(x, y, epochs):
     torch.manual_seed(SEED)
     g = torch.Generator().manual_seed(SEED)
     net = Net()
-    steps = epochs * (len(x) // 100)
+    steps = epochs * -(-len(x) // 100)
     optimiser = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=2e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 6e-3, total_steps=steps)
     for epoch in range(epochs):

@@ -1,0 +1,9 @@
+//! From float model files to integer graphs, and everything that surrounds a model at its edges.
+
+pub mod bert;
+pub mod codec;
+mod error;
+pub mod fixed;
+pub mod float;
+
+pub use error::ImportError;
