@@ -27,7 +27,7 @@ mod types;
 
 pub use build::{GraphBuilder, WeightRow};
 pub use consts::{Const, ConstKind, TABLE_ROW, WeightView};
-pub use encode::{MAX_STRUCTURE, Structure};
+pub use encode::{MAX_STRUCTURE, Structure, op_name};
 pub use error::GraphError;
 pub use node::{ConstId, Graph, Header, Node, NodeId, Op, Requant, SEMANTICS, Window};
 pub use shape::{MAX_INPUTS, MAX_NODES};
