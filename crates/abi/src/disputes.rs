@@ -72,7 +72,6 @@ alloy_sol_types::sol! {
         error AsserterIsRight(bytes32 claimId, uint64 leaf);
         error StillRunning(uint64 deadline, uint64 now);
         error NothingToClose(uint256 id, uint8 stage);
-        error OwnClaim(address operator);
 
         function challenge(bytes32 claimId) external payable returns (uint256 id);
         /// Only where the receipt carried no trace root: fixes it for all disputes of the claim.

@@ -15,10 +15,15 @@ pub(crate) fn dispatch(
 ) -> Ruling<Bytes> {
     match call.target {
         assay_abi::PARAMETERS => crate::parameters::dispatch::call(storage, call),
-        _ => {
-            let _ = modules;
-            Err(Fault::Revert(Bytes::new()))
-        }
+        assay_abi::USD => crate::usd::dispatch::call(storage, call),
+        assay_abi::STAKING => crate::staking::dispatch::call(storage, call),
+        assay_abi::MODELS => crate::models::dispatch::call(modules, storage, call),
+        assay_abi::POOLS => crate::pools::dispatch::call(storage, call),
+        assay_abi::CLAIMS => crate::claims::dispatch::call(modules, storage, call),
+        assay_abi::DISPUTES => crate::disputes::dispatch::call(modules, storage, call),
+        assay_abi::CLOCK => crate::clock::dispatch::call(storage, call),
+        assay_abi::BURN => crate::burn::dispatch::call(storage, call),
+        _ => Err(Fault::Revert(Bytes::new())),
     }
 }
 
@@ -78,4 +83,25 @@ pub(crate) fn payable<C: SolCall>(
         return Err(StorageError::Static.into());
     }
     Ok(C::abi_encode_returns(&rule(storage)?).into())
+}
+
+/// [`mutate`] for a function without return values.
+pub(crate) fn act(
+    storage: &mut dyn Storage,
+    call: &Call<'_>,
+    rule: impl FnOnce(&mut dyn Storage) -> Ruling<()>,
+) -> Ruling<Bytes> {
+    refuse_value(call)?;
+    act_payable(storage, rule)
+}
+
+/// [`payable`] for a function without return values.
+pub(crate) fn act_payable(
+    storage: &mut dyn Storage,
+    rule: impl FnOnce(&mut dyn Storage) -> Ruling<()>,
+) -> Ruling<Bytes> {
+    if storage.is_static() {
+        return Err(StorageError::Static.into());
+    }
+    rule(storage).map(|()| Bytes::new())
 }

@@ -3,8 +3,9 @@
 use alloy_primitives::Address;
 use assay_storage::{Storage, StorageError};
 
-use crate::error::system;
+use crate::clock::Clock;
 use crate::parameters::{Parameters, Params};
+use crate::usd::Usd;
 
 /// What the node chooses for block 0. Native balances are the node's own part of genesis.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +42,6 @@ pub(crate) fn write(
     genesis: &GenesisParams,
 ) -> Result<(), StorageError> {
     Parameters::new().genesis(storage, &genesis.params, genesis.treasury)?;
-    let _ = system::<()>;
-    Ok(())
+    Clock::new().genesis(storage)?;
+    Usd::new().genesis(storage, &genesis.usd)
 }

@@ -14,21 +14,21 @@
 
 pub mod amount;
 mod arbiter;
-// pub mod burn;
-// pub mod claims;
-// pub mod clock;
+pub mod burn;
+pub mod claims;
+pub mod clock;
 mod dispatch;
-// pub mod disputes;
+pub mod disputes;
 mod error;
 mod genesis;
-// mod invariants;
-// pub mod models;
+mod invariants;
+pub mod models;
 pub mod parameters;
-// pub mod pools;
-// pub mod signature;
-// pub mod staking;
-// pub mod tree;
-// pub mod usd;
+pub mod pools;
+pub mod signature;
+pub mod staking;
+pub mod tree;
+pub mod usd;
 
 use std::fmt;
 use std::sync::Arc;
@@ -137,10 +137,7 @@ impl Modules {
     /// # Errors
     /// Only fatal ones; the block is then invalid or the database broken.
     pub fn begin_block(&self, storage: &mut dyn Storage) -> Result<(), StorageError> {
-        {
-            let _ = storage;
-            Ok(())
-        }
+        clock::Clock::new().begin_block(storage)
     }
 
     /// After the last transaction of a block: drains queues, 64 items each.
@@ -148,10 +145,7 @@ impl Modules {
     /// # Errors
     /// Only fatal ones.
     pub fn end_block(&self, storage: &mut dyn Storage) -> Result<(), StorageError> {
-        {
-            let _ = storage;
-            Ok(())
-        }
+        error::system(disputes::Disputes::new().end_block(storage))
     }
 
     /// Writes the modules' state of block 0. Module accounts themselves (nonce 1, code `0xFE`) are the executor's.
@@ -172,9 +166,6 @@ impl Modules {
     /// # Errors
     /// The first violated invariant, with values.
     pub fn check_invariants(&self, storage: &mut dyn Storage) -> Result<(), String> {
-        {
-            let _ = storage;
-            Ok(())
-        }
+        invariants::check(storage)
     }
 }

@@ -98,7 +98,7 @@ parameters! {
     /// Shortest challenge window.
     window_min_s: u64 = 10, 600, 1 => 86_400, "s";
     /// Longest challenge window.
-    window_max_s: u64 = 600, 86_400, 1 => 604_800, "s";
+    window_max_s: u64 = 3_600, 86_400, 1 => 604_800, "s";
     /// Longest time from `issuedAt` to `includeBy`.
     include_by_max_s: u64 = 600, 600, 10 => 3_600, "s";
     /// A first challenge in this last part of the window extends it by as much, once.
@@ -158,7 +158,7 @@ parameters! {
     /// Delay of a new receipt key.
     key_delay_ms: u64 = 1_000, 600_000, 0 => DAY_MS, "ms";
     /// Time from `unbond` to withdrawal, slashable throughout.
-    unbonding_ms: u64 = 1_800_000, 21 * DAY_MS, 0 => 60 * DAY_MS, "ms";
+    unbonding_ms: u64 = 9_000_000, 21 * DAY_MS, 0 => 60 * DAY_MS, "ms";
 
     /// Length of an economic epoch.
     epoch_ms: u64 = 60_000, DAY_MS, 1_000 => 7 * DAY_MS, "ms";

@@ -1,0 +1,272 @@
+//! `claims`: buyers' balances, receipts, claims and their settlement.
+//!
+//! | state | call | condition | next |
+//! |---|---|---|---|
+//! | none | `assertSingle` | receipt and request signed, next in line, exposure covered | asserted |
+//! | none | `skip` | receipt expired unasserted | skipped |
+//! | asserted | `finalize` | window over, no open dispute | final; refunded if the operator equivocated since |
+//! | asserted, challenged | dispute opens | window not over | challenged |
+//! | challenged | last open dispute lost by its challenger | | asserted |
+//! | asserted, challenged | a dispute is won, or equivocation | | rejected |
+//!
+//! Every open claim has a deadline; final, rejected, skipped and refunded are absorbing. The fee leaves escrow exactly
+//! once; locked stake leaves the claim exactly once.
+
+mod assertion;
+pub(crate) mod dispatch;
+mod equivocation;
+pub mod fees;
+mod settlement;
+#[cfg(test)]
+mod tests;
+
+use alloy_primitives::{Address, B256, U256, keccak256};
+use alloy_sol_types::{Eip712Domain, SolEvent};
+use assay_abi::{CLAIMS, IClaims, IErrors};
+use assay_storage::{Cursor, Mapping, Place, Slot, Storage, layout};
+
+use crate::error::{Ruling, require, revert};
+use crate::usd::Usd;
+
+/// States of a claim, as the ABI numbers them.
+pub mod state {
+    /// Unknown.
+    pub const NONE: u8 = 0;
+    /// Asserted, in its window.
+    pub const ASSERTED: u8 = 1;
+    /// At least one dispute is open.
+    pub const CHALLENGED: u8 = 2;
+    /// Paid.
+    pub const FINAL: u8 = 3;
+    /// Lost; fee refunded, exposure slashed.
+    pub const REJECTED: u8 = 4;
+    /// Never asserted in time; nothing moved.
+    pub const SKIPPED: u8 = 5;
+    /// Fee refunded because the operator equivocated.
+    pub const REFUNDED: u8 = 6;
+}
+
+layout! {
+    /// A claim.
+    pub struct ClaimRecord {
+        /// See [`state`].
+        pub state: Slot<u8>,
+        /// Tier of the receipt.
+        pub tier: Slot<u8>,
+        /// The window was extended by a late challenge.
+        pub extended: Slot<bool>,
+        /// Positions of the run.
+        pub n_in: Slot<u32>,
+        /// Disputes open now.
+        pub open_disputes: Slot<u32>,
+        /// Operator's generation when its stake was locked.
+        pub generation: Slot<u32>,
+        /// Position in the line.
+        pub seq: Slot<u64>,
+        /// Who answered.
+        pub operator: Slot<Address>,
+        /// Chain milliseconds.
+        pub asserted_at: Slot<u64>,
+        /// Who pays.
+        pub requester: Slot<Address>,
+        /// Chain milliseconds at which the window ends.
+        pub deadline: Slot<u64>,
+        /// usd base units in escrow.
+        pub fee: Slot<u128>,
+        /// usd base units.
+        pub value_at_risk: Slot<u128>,
+        /// Wei locked.
+        pub exposure: Slot<u128>,
+        /// Leaves of the committed tree.
+        pub n_leaves: Slot<u64>,
+        /// Exposure line.
+        pub line_id: Slot<B256>,
+        /// Model.
+        pub model_id: Slot<B256>,
+        /// Commitment to the input.
+        pub input_commit: Slot<B256>,
+        /// Commitment to the output.
+        pub output_commit: Slot<B256>,
+        /// Root of the committed tree; zero if not yet posted.
+        pub trace_root: Slot<B256>,
+    }
+}
+
+layout! {
+    /// Receipts between one operator and one requester.
+    pub struct LineRecord {
+        /// Sequence number of the last receipt asserted or skipped.
+        pub asserted_seq: Slot<u64>,
+        /// Exposure of receipts up to it, wei.
+        pub cum_exposure: Slot<u128>,
+        /// Exposure of open claims, wei.
+        pub outstanding: Slot<u128>,
+    }
+}
+
+layout! {
+    /// Storage of the module.
+    pub struct Claims {
+        /// usd of all buyers.
+        pub total_balances: Slot<u128>,
+        /// usd of all open claims.
+        pub total_fees: Slot<u128>,
+        /// usd by buyer.
+        pub balances: Mapping<Address, Slot<u128>>,
+        /// Claims by id (struct hash of the receipt).
+        pub claims: Mapping<B256, ClaimRecord>,
+        /// Lines by id.
+        pub lines: Mapping<B256, LineRecord>,
+        /// Line to sequence number to equivocation shown.
+        pub equivocations: Mapping<B256, Mapping<u64, Slot<bool>>>,
+    }
+}
+
+/// `keccak256(operator ++ requester)`.
+pub fn line_id(operator: Address, requester: Address) -> B256 {
+    keccak256([operator.as_slice(), requester.as_slice()].concat())
+}
+
+pub(crate) fn domain(storage: &dyn Storage) -> Eip712Domain {
+    assay_abi::receipt_domain(storage.env().chain_id, CLAIMS)
+}
+
+fn emit(storage: &mut dyn Storage, event: &impl SolEvent) -> Ruling<()> {
+    Ok(storage.emit(CLAIMS, event.encode_log_data())?)
+}
+
+fn overflow(operation: &str) -> crate::Fault {
+    revert(IErrors::Overflow {
+        operation: operation.to_string(),
+    })
+}
+
+fn add(storage: &mut dyn Storage, slot: Slot<u128>, amount: u128) -> Ruling<u128> {
+    let sum = slot
+        .read(storage)?
+        .checked_add(amount)
+        .ok_or_else(|| overflow("claims sum"))?;
+    slot.write(storage, sum)?;
+    Ok(sum)
+}
+
+fn sub(storage: &mut dyn Storage, slot: Slot<u128>, amount: u128) -> Ruling<u128> {
+    let rest = slot
+        .read(storage)?
+        .checked_sub(amount)
+        .ok_or_else(|| overflow("claims difference"))?;
+    slot.write(storage, rest)?;
+    Ok(rest)
+}
+
+impl Claims {
+    /// At its address.
+    pub fn new() -> Self {
+        Self::place(&mut Cursor::new(CLAIMS))
+    }
+
+    fn deposit(
+        &self,
+        storage: &mut dyn Storage,
+        from: Address,
+        buyer: Address,
+        amount: U256,
+    ) -> Ruling<()> {
+        require(!amount.is_zero(), || IErrors::ZeroAmount {})?;
+        let moved = Usd::new().move_tokens(storage, from, CLAIMS, amount)?;
+        let balance = self.credit(storage, buyer, moved)?;
+        emit(
+            storage,
+            &IClaims::Deposited {
+                buyer,
+                from,
+                amount,
+                balance: U256::from(balance),
+            },
+        )
+    }
+
+    fn withdraw(&self, storage: &mut dyn Storage, buyer: Address, amount: U256) -> Ruling<()> {
+        require(!amount.is_zero(), || IErrors::ZeroAmount {})?;
+        let balance = self.debit(storage, buyer, amount)?;
+        Usd::new().move_tokens(storage, CLAIMS, buyer, amount)?;
+        emit(
+            storage,
+            &IClaims::Withdrawn {
+                buyer,
+                amount,
+                balance: U256::from(balance),
+            },
+        )
+    }
+
+    fn credit(&self, storage: &mut dyn Storage, buyer: Address, amount: u128) -> Ruling<u128> {
+        add(storage, self.total_balances, amount)?;
+        add(storage, self.balances.at(&buyer), amount)
+    }
+
+    fn debit(&self, storage: &mut dyn Storage, buyer: Address, amount: U256) -> Ruling<u128> {
+        let slot = self.balances.at(&buyer);
+        let have = slot.read(storage)?;
+        let taken = u128::try_from(amount).ok().filter(|taken| *taken <= have);
+        let short = || {
+            revert(IClaims::InsufficientBalance {
+                buyer,
+                have: U256::from(have),
+                need: amount,
+            })
+        };
+        let taken = taken.ok_or_else(short)?;
+        sub(storage, self.total_balances, taken)?;
+        sub(storage, slot, taken)
+    }
+
+    /// The claim, if there is one.
+    pub(crate) fn known(&self, storage: &mut dyn Storage, claim_id: B256) -> Ruling<ClaimRecord> {
+        let claim = self.claims.at(&claim_id);
+        let known = claim.state.read(storage)? != state::NONE;
+        require(known, || IClaims::UnknownClaim { claimId: claim_id })?;
+        Ok(claim)
+    }
+
+    fn view(&self, storage: &mut dyn Storage, claim_id: B256) -> Ruling<IClaims::Claim> {
+        let claim = self.claims.at(&claim_id);
+        Ok(IClaims::Claim {
+            state: claim.state.read(storage)?,
+            operator: claim.operator.read(storage)?,
+            requester: claim.requester.read(storage)?,
+            lineId: claim.line_id.read(storage)?,
+            seq: claim.seq.read(storage)?,
+            modelId: claim.model_id.read(storage)?,
+            inputCommit: claim.input_commit.read(storage)?,
+            outputCommit: claim.output_commit.read(storage)?,
+            traceRoot: claim.trace_root.read(storage)?,
+            nLeaves: claim.n_leaves.read(storage)?,
+            nIn: claim.n_in.read(storage)?,
+            tier: claim.tier.read(storage)?,
+            fee: claim.fee.read(storage)?,
+            valueAtRisk: claim.value_at_risk.read(storage)?,
+            exposure: claim.exposure.read(storage)?,
+            assertedAt: claim.asserted_at.read(storage)?,
+            deadline: claim.deadline.read(storage)?,
+            extended: claim.extended.read(storage)?,
+            openDisputes: claim.open_disputes.read(storage)?,
+            generation: claim.generation.read(storage)?,
+        })
+    }
+
+    fn view_line(&self, storage: &mut dyn Storage, line: B256) -> Ruling<IClaims::Line> {
+        let line = self.lines.at(&line);
+        Ok(IClaims::Line {
+            assertedSeq: line.asserted_seq.read(storage)?,
+            cumExposure: line.cum_exposure.read(storage)?,
+            outstanding: line.outstanding.read(storage)?,
+        })
+    }
+}
+
+impl Default for Claims {
+    fn default() -> Self {
+        Self::new()
+    }
+}
