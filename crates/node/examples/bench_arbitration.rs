@@ -17,13 +17,22 @@ use assay_node::GraphArbiter;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
-    let path = args.next().ok_or("usage: bench_arbitration GRAPH.assay [POSITIONS]")?;
+    let path = args
+        .next()
+        .ok_or("usage: bench_arbitration GRAPH.assay [POSITIONS]")?;
     let graph = Graph::from_bytes(&std::fs::read(&path)?)?;
-    let seq = args.next().map_or(Ok(graph.header().max_seq), |s| s.parse())?;
+    let seq = args
+        .next()
+        .map_or(Ok(graph.header().max_seq), |s| s.parse())?;
     let ty = graph.input_type().ok_or("empty graph")?.clone();
     let seq = if ty.shape.contains(&Dim::Seq) { seq } else { 1 };
-    let values: Vec<i32> = (0..ty.len(seq)).map(|i| ty.lo + (i as i64 * 7919 % (i64::from(ty.hi) - i64::from(ty.lo) + 1)) as i32).collect();
-    let input = Tensor::new(ty.dims(seq), Data::from_i32(ty.dtype, &values).ok_or("range")?)?;
+    let values: Vec<i32> = (0..ty.len(seq))
+        .map(|i| ty.lo + (i as i64 * 7919 % (i64::from(ty.hi) - i64::from(ty.lo) + 1)) as i32)
+        .collect();
+    let input = Tensor::new(
+        ty.dims(seq),
+        Data::from_i32(ty.dtype, &values).ok_or("range")?,
+    )?;
     eprintln!("running {path} by its definition, {seq} positions …");
     let own = eval::run(&graph, &input)?;
 
@@ -33,7 +42,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let bytes = own[0].data.to_bytes();
     let output = own.last().ok_or("empty")?.data.to_bytes();
     let blocks = |n: NodeId| -> Vec<Hash> {
-        if layout.blocks(n) == 0 { Vec::new() } else { own[n as usize].data.to_bytes().chunks(layout.block_bytes()).map(|c| leaf_hash(Family::Trace, c)).collect() }
+        if layout.blocks(n) == 0 {
+            Vec::new()
+        } else {
+            own[n as usize]
+                .data
+                .to_bytes()
+                .chunks(layout.block_bytes())
+                .map(|c| leaf_hash(Family::Trace, c))
+                .collect()
+        }
     };
     let mut leaves = vec![input_commit(&salt, &bytes)];
     leaves.extend(layout.checkpoints().flat_map(blocks));
@@ -48,7 +66,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             continue;
         }
         let segment = layout.segment_of(node).ok_or("segment")?;
-        let tree = Tree::new(Family::Trace, layout.segment_nodes(segment).flat_map(blocks).collect());
+        let tree = Tree::new(
+            Family::Trace,
+            layout.segment_nodes(segment).flat_map(blocks).collect(),
+        );
         let segment_view = TreeView::new(&tree);
         let inner = layout.segment_nodes(segment).count() > 1;
         let index = own[node as usize].data.len() as u64 / 2;
@@ -66,7 +87,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let all = own[node as usize].data.to_bytes();
         let at = block as usize * layout.block_bytes();
         let opened = &all[at..at + layout.block_len(node, block)];
-        let leaf = if inner { layout.segment_index(node, block) } else { layout.committed_index(node, block) }.ok_or("leaf")?;
+        let leaf = if inner {
+            layout.segment_index(node, block)
+        } else {
+            layout.committed_index(node, block)
+        }
+        .ok_or("leaf")?;
         let case = Case {
             structure: &structure_bytes,
             tables_root: B256::from(trees.tables_root()),
@@ -89,12 +115,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         times.sort_by(f64::total_cmp);
         let op = assay_graph::op_name(&graph.nodes()[node as usize].op);
-        let entry = (times[15], evidence.len(), GraphArbiter.gas(&structure_bytes, &evidence), format!("node {node} {:?}", own[node as usize].dims));
+        let entry = (
+            times[15],
+            evidence.len(),
+            GraphArbiter.gas(&structure_bytes, &evidence),
+            format!("node {node} {:?}", own[node as usize].dims),
+        );
         if worst.get(op).is_none_or(|w| w.0 < entry.0) {
             worst.insert(op, entry);
         }
     }
-    println!("{:<12} {:>9} {:>15} {:>9}  slowest", "operator", "µs", "evidence bytes", "gas");
+    println!(
+        "{:<12} {:>9} {:>15} {:>9}  slowest",
+        "operator", "µs", "evidence bytes", "gas"
+    );
     for (op, (us, bytes, gas, place)) in &worst {
         println!("{op:<12} {us:>9.1} {bytes:>15} {gas:>9}  {place}");
     }
