@@ -1,0 +1,322 @@
+//! The engine: a plan, its threads, and buffers that go from run to run.
+
+use std::sync::Arc;
+
+use assay_graph::{Data, Dim, Graph, Op, Tensor, TensorType, layout::Layout, trace::Hash};
+use parking_lot::Mutex;
+
+use crate::{
+    EngineError, Tier,
+    commit::{Blocks, TracedRun},
+    exec::{Context, Operand},
+    plan::{Kernel, Plan, Step, empty, resize, tensor},
+    simd::{bytes::canonical, elementwise::extent, isa::Isa},
+};
+
+/// How an engine runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineOptions {
+    /// Threads that share one run, at least 1. Results don't depend on it.
+    pub threads: usize,
+    /// Kernels to use; `None`: `ASSAY_KERNEL` if set, else the fastest tier of this machine.
+    pub tier: Option<Tier>,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self { threads: 1, tier: None }
+    }
+}
+
+/// A graph ready to run: weights packed for the machine's instructions.
+///
+/// Shared between threads by reference; concurrent runs don't wait for each other.
+pub struct Engine {
+    graph: Arc<Graph>,
+    plan: Plan,
+    isa: Isa,
+    threads: usize,
+    pool: Option<rayon::ThreadPool>,
+    states: Mutex<Vec<State>>,
+}
+
+/// Buffers of one run.
+struct State {
+    slots: Vec<Data>,
+    /// Dimensions of all nodes for the number of positions of the last run.
+    dims: (u32, Vec<Vec<usize>>),
+}
+
+/// The output of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Output of the last node.
+    pub output: Tensor,
+    /// Positions of the run.
+    pub seq: u32,
+}
+
+/// The outputs of all nodes, for disputes and segment traces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FullRun {
+    /// Outputs in node order, views included.
+    pub outputs: Vec<Tensor>,
+    /// Positions of the run.
+    pub seq: u32,
+}
+
+/// A node that was just computed, as told to the observer of [`Engine::run_observed`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Computed<'a> {
+    /// Index of the node.
+    pub node: usize,
+    /// Its operator.
+    pub op: &'a Op,
+    /// Kernel that computed it, where there is a choice; else empty.
+    pub kernel: &'static str,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("nodes", &self.plan.steps.len()).field("tier", &self.isa.tier()).field("threads", &self.threads).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// Packs the weights of `graph` once.
+    ///
+    /// Cost: one pass over the weights; memory about twice their 8-bit size.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownTier`], [`EngineError::TierUnavailable`], [`EngineError::Threads`]; [`EngineError::Graph`] for a graph that was not validated.
+    pub fn new(graph: Arc<Graph>, options: EngineOptions) -> Result<Self, EngineError> {
+        let tier = options.tier.map_or_else(Tier::from_env, Ok)?;
+        let isa = Isa::new(tier).ok_or(EngineError::TierUnavailable { tier })?;
+        let threads = options.threads.max(1);
+        let pool = (threads > 1).then(|| rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|i| format!("engine-{i}")).build());
+        let pool = pool.transpose().map_err(|e| EngineError::Threads { threads, reason: e.to_string() })?;
+        let plan = Plan::new(isa, &graph)?;
+        Ok(Self { graph, plan, isa, threads, pool, states: Mutex::default() })
+    }
+
+    /// The graph.
+    pub fn graph(&self) -> &Arc<Graph> {
+        &self.graph
+    }
+
+    /// The tier in use.
+    pub fn tier(&self) -> Tier {
+        self.isa.tier()
+    }
+
+    /// Runs the graph; keeps only the output.
+    ///
+    /// # Errors
+    /// [`EngineError::InputType`], [`EngineError::InputShape`], [`EngineError::InputRange`].
+    pub fn run(&self, input: &Tensor) -> Result<Run, EngineError> {
+        self.run_observed(input, &mut |_| ())
+    }
+
+    /// As [`run`](Self::run), telling `observer` of each node after it was computed (for profiles; views are not computed).
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn run_observed(&self, input: &Tensor, observer: &mut (dyn FnMut(Computed<'_>) + Send)) -> Result<Run, EngineError> {
+        let seq = self.check(input)?;
+        let output = self.with_state(seq, |state| {
+            self.execute(input, &mut state.slots, &state.dims.1, Step::buffer, &mut |node, _| observer(self.computed(node)))?;
+            Ok(self.output(&state.slots, Step::buffer, seq))
+        })?;
+        Ok(Run { output, seq })
+    }
+
+    /// Runs the graph and commits to the run: blocks of checkpoint nodes are hashed as they are produced (docs/graph.md, "Trace").
+    ///
+    /// `salt` hides input and output in their commitments.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn run_traced(&self, input: &Tensor, salt: &Hash) -> Result<TracedRun, EngineError> {
+        let seq = self.check(input)?;
+        let mut blocks = Blocks::new(self.graph.header(), self.threads, salt, &canonical(&input.data));
+        let output = self.with_state(seq, |state| {
+            self.execute(input, &mut state.slots, &state.dims.1, Step::buffer, &mut |node, data| {
+                if self.plan.steps.get(node).is_some_and(|s| s.checkpoint) {
+                    blocks.add(data);
+                }
+            })?;
+            Ok(self.output(&state.slots, Step::buffer, seq))
+        })?;
+        Ok(blocks.finish(output, seq))
+    }
+
+    /// Runs the graph and keeps the outputs of all nodes.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn run_full(&self, input: &Tensor) -> Result<FullRun, EngineError> {
+        let seq = self.check(input)?;
+        let dims = self.dims(seq);
+        let mut slots: Vec<Data> = self.plan.steps.iter().map(|s| empty(s.ty.dtype)).collect();
+        self.install(|| self.execute(input, &mut slots, &dims, |s| s.source, &mut |_, _| ()))?;
+        let mut outputs: Vec<Tensor> = Vec::with_capacity(slots.len());
+        for (i, (step, data)) in self.plan.steps.iter().zip(slots).enumerate() {
+            let data = if step.source == i { data } else { outputs.get(step.source).map_or(data, |t| t.data.clone()) };
+            outputs.push(tensor(step, seq, data));
+        }
+        Ok(FullRun { outputs, seq })
+    }
+
+    /// Where the blocks of a run with `seq` positions lie in its trees.
+    pub fn layout(&self, seq: u32) -> Layout {
+        Layout::new(&self.graph.structure(), seq)
+    }
+
+    fn computed(&self, node: usize) -> Computed<'_> {
+        let kernel = match self.plan.steps.get(node).map(|s| &s.kernel) {
+            Some(Kernel::Linear(p)) => p.kernel(),
+            Some(Kernel::Conv(c)) => c.kernel(),
+            _ => "",
+        };
+        const NONE: Op = Op::ArgMax;
+        Computed { node, op: self.graph.nodes().get(node).map_or(&NONE, |n| &n.op), kernel }
+    }
+
+    fn dims(&self, seq: u32) -> Vec<Vec<usize>> {
+        self.plan.steps.iter().map(|s| s.ty.dims(seq)).collect()
+    }
+
+    fn install<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
+        match &self.pool {
+            Some(pool) => pool.install(f),
+            None => f(),
+        }
+    }
+
+    fn with_state<R: Send>(&self, seq: u32, f: impl FnOnce(&mut State) -> Result<R, EngineError> + Send) -> Result<R, EngineError> {
+        let mut state = self.states.lock().pop().unwrap_or_else(|| State { slots: vec![Data::I8(Vec::new()); self.plan.slots], dims: (0, Vec::new()) });
+        if state.dims.0 != seq {
+            state.dims = (seq, self.dims(seq));
+        }
+        let result = self.install(|| f(&mut state));
+        self.states.lock().push(state);
+        result
+    }
+
+    fn output(&self, slots: &[Data], buffer: fn(&Step) -> usize, seq: u32) -> Tensor {
+        let last = self.plan.steps.last();
+        let data = last.and_then(|s| slots.get(buffer(s))).cloned();
+        match (last, data) {
+            (Some(step), Some(data)) => tensor(step, seq, data),
+            _ => Tensor { dims: vec![0], data: Data::I8(Vec::new()) },
+        }
+    }
+
+    /// Computes all nodes in order; `buffer` says where each one's bytes go, `after` sees them.
+    fn execute(
+        &self,
+        input: &Tensor,
+        slots: &mut [Data],
+        dims: &[Vec<usize>],
+        buffer: fn(&Step) -> usize,
+        after: &mut dyn FnMut(usize, &Data),
+    ) -> Result<(), EngineError> {
+        let context = Context { isa: self.isa, threads: self.threads };
+        for (i, step) in self.plan.steps.iter().enumerate() {
+            let fail = |what| EngineError::Graph { node: i as u32, what };
+            let at = buffer(step);
+            let own = dims.get(i).ok_or(fail("node without dimensions"))?;
+            if !matches!(step.kernel, Kernel::View) {
+                let mut out = std::mem::replace(slots.get_mut(at).ok_or(fail("node without a buffer"))?, Data::I8(Vec::new()));
+                resize(&mut out, step.ty.dtype, own.iter().product());
+                if matches!(step.kernel, Kernel::Input) {
+                    copy(&input.data, &mut out);
+                } else {
+                    let mut operands = [Operand { dims: own, data: &input.data }; assay_graph::MAX_INPUTS];
+                    for (o, p) in operands.iter_mut().zip(&step.inputs) {
+                        let producer = self.plan.steps.get(*p).and_then(|s| slots.get(buffer(s)));
+                        *o = Operand { dims: dims.get(*p).ok_or(fail("operand without dimensions"))?, data: producer.ok_or(fail("operand without a buffer"))? };
+                    }
+                    let operands = operands.get(..step.inputs.len()).ok_or(fail("too many operands"))?;
+                    context.run(step, operands, own, &mut out).ok_or(fail("operand of another type than the operator takes"))?;
+                }
+                if let Some(slot) = slots.get_mut(at) {
+                    *slot = out;
+                }
+            }
+            after(i, slots.get(at).ok_or(fail("node without a buffer"))?);
+        }
+        Ok(())
+    }
+
+    /// Checks an input against the graph's declaration; returns its positions.
+    fn check(&self, input: &Tensor) -> Result<u32, EngineError> {
+        let ty = self.graph.input_type().ok_or(EngineError::Graph { node: 0, what: "the graph is empty" })?;
+        if input.data.dtype() != ty.dtype {
+            return Err(EngineError::InputType { want: ty.dtype, have: input.data.dtype() });
+        }
+        let seq = positions(ty, &input.dims).filter(|s| (1..=self.plan.max_seq).contains(s) && input.data.len() == ty.len(*s));
+        let seq = seq.ok_or_else(|| EngineError::InputShape { want: shape_text(ty), max_seq: self.plan.max_seq, have: input.dims.clone() })?;
+        let mut ends = (i32::MAX, i32::MIN);
+        match &input.data {
+            Data::I8(v) => extent(self.isa, v, &mut ends),
+            Data::I16(v) => extent(self.isa, v, &mut ends),
+            Data::I32(v) => extent(self.isa, v, &mut ends),
+        }
+        if ends.0 >= ty.lo && ends.1 <= ty.hi {
+            return Ok(seq);
+        }
+        let outside = (0..input.data.len()).find_map(|i| input.data.get(i).filter(|v| *v < ty.lo || *v > ty.hi).map(|v| (i, v)));
+        match outside {
+            Some((index, value)) => Err(EngineError::InputRange { index, value, lo: ty.lo, hi: ty.hi }),
+            None => Ok(seq),
+        }
+    }
+}
+
+impl Step {
+    fn buffer(&self) -> usize {
+        self.slot
+    }
+}
+
+fn copy(from: &Data, to: &mut Data) {
+    match (from, to) {
+        (Data::I8(a), Data::I8(b)) if a.len() == b.len() => b.copy_from_slice(a),
+        (Data::I16(a), Data::I16(b)) if a.len() == b.len() => b.copy_from_slice(a),
+        (Data::I32(a), Data::I32(b)) if a.len() == b.len() => b.copy_from_slice(a),
+        (a, b) => *b = a.clone(),
+    }
+}
+
+/// The number of positions that makes a declared shape equal `dims`: 1 when nothing depends on it.
+fn positions(ty: &TensorType, dims: &[usize]) -> Option<u32> {
+    if ty.shape.len() != dims.len() {
+        return None;
+    }
+    let mut seq = None;
+    for (declared, have) in ty.shape.iter().zip(dims) {
+        match declared {
+            Dim::Fixed(n) if *n as usize == *have => {}
+            Dim::Seq if seq.is_none_or(|s| s as usize == *have) => seq = Some(u32::try_from(*have).ok()?),
+            _ => return None,
+        }
+    }
+    Some(seq.unwrap_or(1))
+}
+
+fn shape_text(ty: &TensorType) -> String {
+    let dims: Vec<String> = ty
+        .shape
+        .iter()
+        .map(|d| match d {
+            Dim::Fixed(n) => n.to_string(),
+            Dim::Seq => "seq".to_owned(),
+        })
+        .collect();
+    format!("[{}]", dims.join(", "))
+}
+
+// Engines are shared between request handlers.
+const fn shared<T: Send + Sync>() {}
+const _: () = shared::<Engine>();

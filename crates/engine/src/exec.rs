@@ -1,0 +1,156 @@
+//! One step: operands in, output buffer filled.
+
+use assay_graph::Data;
+
+use crate::{
+    conv::Shape,
+    moves,
+    plan::{Kernel, Step, Table},
+    pool,
+    product::{Extents, Rows},
+    simd::{elementwise, isa::Isa, norm, softmax},
+    threads,
+};
+
+/// Elements that are worth a thread.
+const LEAST: usize = if cfg!(test) { 32 } else { 4096 };
+
+/// Binds `$v` to the slice of a tensor, whatever its type.
+macro_rules! typed {
+    ($data:expr, $v:ident => $e:expr) => {
+        match $data {
+            Data::I8($v) => $e,
+            Data::I16($v) => $e,
+            Data::I32($v) => $e,
+        }
+    };
+}
+
+/// Binds two tensors that have the same type; `false` when they don't.
+macro_rules! same {
+    ($x:expr, $out:expr, |$a:ident, $b:ident| $e:expr) => {
+        match ($x, $out) {
+            (Data::I8($a), Data::I8($b)) => $e,
+            (Data::I16($a), Data::I16($b)) => $e,
+            (Data::I32($a), Data::I32($b)) => $e,
+            _ => return None,
+        }
+    };
+}
+
+/// An operand: dimensions of this run and elements.
+#[derive(Clone, Copy)]
+pub(crate) struct Operand<'a> {
+    pub(crate) dims: &'a [usize],
+    pub(crate) data: &'a Data,
+}
+
+/// Where and how a step runs.
+#[derive(Clone, Copy)]
+pub(crate) struct Context {
+    pub(crate) isa: Isa,
+    pub(crate) threads: usize,
+}
+
+impl Context {
+    /// Computes `step` into `out`, which has the output's type and length. `None`: operands of another type than the operator takes.
+    pub(crate) fn run(self, step: &Step, operands: &[Operand<'_>], dims: &[usize], out: &mut Data) -> Option<()> {
+        let x = *operands.first()?;
+        let (isa, threads) = (self.isa, self.threads);
+        let last = x.dims.last().copied().unwrap_or(1).max(1);
+        match &step.kernel {
+            Kernel::Input | Kernel::View => return None,
+            Kernel::Linear(product) => product.run(isa, threads, Rows::of(x.data)?, out),
+            Kernel::Conv(conv) => conv.run(isa, threads, Rows::of(x.data)?, out),
+            Kernel::MatMul(batched) => {
+                let [.., m, n] = *dims else { return None };
+                let b = operands.get(1)?;
+                batched.run(isa, threads, Rows::of(x.data)?, Rows::of(b.data)?, Extents { m, n, k: last }, out);
+            }
+            Kernel::Add { left, how } => {
+                let b = operands.get(1)?.data;
+                typed!(x.data, a => typed!(b, b => typed!(out, out => threads::rows(threads, LEAST, out, 1, |at, part| {
+                    elementwise::add(isa, &a[at..], &b[at..], *left, *how, part);
+                }))));
+            }
+            Kernel::AddRows { rows, cols, left, how } => {
+                let [.., r, c] = *x.dims else { return None };
+                typed!(x.data, a => typed!(rows, b => typed!(out, out => threads::rows(threads, 8, out, c, |first, part| {
+                    for (i, part) in part.chunks_exact_mut(c).enumerate() {
+                        let row = first + i;
+                        elementwise::add(isa, &a[row * c..], &b[row % r * cols..], *left, *how, part);
+                    }
+                }))));
+            }
+            Kernel::Rescale(how) => typed!(x.data, a => typed!(out, out => threads::rows(threads, LEAST, out, 1, |at, part| {
+                elementwise::rescale(isa, &a[at..], *how, part);
+            }))),
+            Kernel::Lookup(table) => self.lookup(table, x.data, out)?,
+            Kernel::Pool { kind, window } => {
+                let shape = Shape { image: x.dims.try_into().ok()?, out: dims.try_into().ok()? };
+                same!(x.data, out, |a, b| pool::pool(isa, threads, *kind, a, shape, window, b));
+            }
+            Kernel::LayerNorm(p) => typed!(out, out => threads::rows(threads, 4, out, last, |first, part| {
+                let mut d = vec![0i32; last];
+                match x.data {
+                    Data::I16(a) => norm::layer_norm16(isa, &a[first * last..], last, p, &mut d, part),
+                    Data::I8(a) => norm::layer_norm(isa, &a[first * last..], last, p, &mut d, part),
+                    Data::I32(a) => norm::layer_norm(isa, &a[first * last..], last, p, &mut d, part),
+                }
+            })),
+            Kernel::Softmax(p) => {
+                let Data::I16(out) = out else { return None };
+                threads::rows(threads, 8, out, last, |first, part| {
+                    let mut e = vec![0i32; last];
+                    let range = first * last..first * last + part.len();
+                    match x.data {
+                        Data::I16(a) => softmax::softmax(isa, &a[range], last, p, &mut e, part),
+                        Data::I8(a) => softmax::softmax_any(&a[range], last, p, &mut e, part),
+                        Data::I32(a) => softmax::softmax_any(&a[range], last, p, &mut e, part),
+                    }
+                });
+            }
+            Kernel::ReduceSum => {
+                let Data::I32(out) = out else { return None };
+                typed!(x.data, a => pool::reduce_sum(a, last, out));
+            }
+            Kernel::ArgMax => {
+                let Data::I32(out) = out else { return None };
+                typed!(x.data, a => pool::arg_max(a, last, out));
+            }
+            Kernel::Embedding { rows, cols } => {
+                let ids = x.data.to_i32();
+                same!(rows, out, |table, out| moves::embedding(&ids, table, *cols, out));
+            }
+            Kernel::Transpose { perm } => same!(x.data, out, |a, out| moves::transpose(threads, a, x.dims, perm, out)),
+            Kernel::Slice { axis, start, len } => {
+                let inner: usize = x.dims.iter().skip(axis + 1).product();
+                let n = *x.dims.get(*axis)?;
+                same!(x.data, out, |a, out| moves::slice(a, n, inner, *start, *len, out));
+            }
+            Kernel::Concat { axis } => {
+                let all: usize = dims.iter().skip(*axis).product();
+                let mut at = 0;
+                for o in operands {
+                    let own: usize = o.dims.iter().skip(*axis).product();
+                    same!(o.data, &mut *out, |a, out| moves::join(a, own, at, all, out));
+                    at += own;
+                }
+            }
+        }
+        Some(())
+    }
+
+    fn lookup(self, table: &Table, x: &Data, out: &mut Data) -> Option<()> {
+        match (table, x, out) {
+            (Table::From8To8(t), Data::I8(x), Data::I8(out)) => threads::rows(self.threads, LEAST, out, 1, |at, part| elementwise::lookup8(&x[at..], t, part)),
+            (Table::From8To16(t), Data::I8(x), Data::I16(out)) => threads::rows(self.threads, LEAST, out, 1, |at, part| elementwise::lookup8(&x[at..], t, part)),
+            (Table::From16To8(t), Data::I16(x), Data::I8(out)) => threads::rows(self.threads, LEAST, out, 1, |at, part| elementwise::lookup16(&x[at..], t, part)),
+            (Table::From16To16(t), Data::I16(x), Data::I16(out)) => {
+                threads::rows(self.threads, LEAST, out, 1, |at, part| elementwise::lookup16(&x[at..], t, part));
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+}

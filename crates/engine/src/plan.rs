@@ -1,0 +1,244 @@
+//! From a graph to what is executed: constants packed once, buffers assigned.
+
+use assay_graph::{Const, DType, Data, Graph, Op, Tensor, TensorType, Window};
+
+use crate::{
+    EngineError,
+    conv::{Conv, Shape},
+    pool::Pool,
+    product::{Batched, Product},
+    simd::{elementwise::Rescale, isa::Isa, norm::NormParams, softmax::SoftmaxParams},
+};
+
+/// A table rotated so that index 0 is value 0.
+pub(crate) enum Table {
+    From8To8(Box<[i8; 256]>),
+    From8To16(Box<[i16; 256]>),
+    From16To8(Box<[i8; 65_536]>),
+    From16To16(Box<[i16; 65_536]>),
+}
+
+/// An operator with its constants in the form that the kernels read.
+pub(crate) enum Kernel {
+    Input,
+    /// Other dimensions, same bytes.
+    View,
+    Linear(Box<Product>),
+    Conv(Box<Conv>),
+    MatMul(Box<Batched>),
+    Add { left: [u32; 2], how: Rescale },
+    AddRows { rows: Data, cols: usize, left: [u32; 2], how: Rescale },
+    Rescale(Rescale),
+    Lookup(Table),
+    Pool { kind: Pool, window: Window },
+    LayerNorm(Box<NormParams>),
+    Softmax(Box<SoftmaxParams>),
+    ReduceSum,
+    ArgMax,
+    Embedding { rows: Data, cols: usize },
+    Transpose { perm: Vec<u8> },
+    Slice { axis: usize, start: usize, len: usize },
+    Concat { axis: usize },
+}
+
+/// One node of the plan.
+pub(crate) struct Step {
+    pub(crate) kernel: Kernel,
+    pub(crate) inputs: Vec<usize>,
+    pub(crate) ty: TensorType,
+    pub(crate) checkpoint: bool,
+    /// Buffer when only the output is kept.
+    pub(crate) slot: usize,
+    /// The node whose bytes these are: itself, or the producer behind views.
+    pub(crate) source: usize,
+}
+
+/// All nodes, and the number of buffers they need.
+pub(crate) struct Plan {
+    pub(crate) steps: Vec<Step>,
+    pub(crate) slots: usize,
+    pub(crate) max_seq: u32,
+}
+
+impl Plan {
+    pub(crate) fn new(isa: Isa, graph: &Graph) -> Result<Self, EngineError> {
+        let mut steps: Vec<Step> = Vec::with_capacity(graph.nodes().len());
+        for (i, (node, ty)) in graph.nodes().iter().zip(graph.types()).enumerate() {
+            let fail = |what| EngineError::Graph { node: i as u32, what };
+            let inputs: Vec<usize> = node.inputs.iter().map(|p| *p as usize).collect();
+            let types: Vec<&TensorType> = inputs.iter().map(|p| graph.types().get(*p)).collect::<Option<_>>().ok_or(fail("operand does not exist"))?;
+            let place = Place { isa, graph, op: &node.op, types, ty };
+            let kernel = place.kernel().ok_or(fail("constant or operand of another kind than the operator takes"))?;
+            let source = match (&kernel, inputs.first()) {
+                (Kernel::View, Some(p)) => steps.get(*p).map_or(i, |s| s.source),
+                _ => i,
+            };
+            steps.push(Step { kernel, inputs, ty: ty.clone(), checkpoint: node.checkpoint, slot: 0, source });
+        }
+        let slots = assign(&mut steps);
+        Ok(Self { steps, slots, max_seq: graph.header().max_seq })
+    }
+}
+
+/// Gives each node a buffer that is free from the last use of its former owner on; buffers keep their element type.
+fn assign(steps: &mut [Step]) -> usize {
+    let mut last_use: Vec<usize> = (0..steps.len()).collect();
+    for i in 0..steps.len() {
+        for p in &steps[i].inputs {
+            last_use[steps[*p].source] = i;
+        }
+    }
+    if let Some(last) = steps.last() {
+        last_use[last.source] = usize::MAX;
+    }
+    let mut free: Vec<(DType, usize)> = Vec::new();
+    let mut slots = 0;
+    let mut owners: Vec<(usize, usize)> = Vec::new(); // (node, slot) still alive
+    for i in 0..steps.len() {
+        if steps[i].source != i {
+            steps[i].slot = steps[steps[i].source].slot;
+            continue;
+        }
+        // a buffer whose last reader came before this node is free
+        owners.retain(|(node, slot)| {
+            let alive = last_use[*node] >= i;
+            if !alive {
+                free.push((steps[*node].ty.dtype, *slot));
+            }
+            alive
+        });
+        let found = free.iter().rposition(|(d, _)| *d == steps[i].ty.dtype);
+        let slot = found.map_or_else(
+            || {
+                slots += 1;
+                slots - 1
+            },
+            |at| free.swap_remove(at).1,
+        );
+        steps[i].slot = slot;
+        owners.push((i, slot));
+    }
+    slots
+}
+
+struct Place<'a> {
+    isa: Isa,
+    graph: &'a Graph,
+    op: &'a Op,
+    types: Vec<&'a TensorType>,
+    ty: &'a TensorType,
+}
+
+impl Place<'_> {
+    fn constant(&self, id: u32) -> Option<&Const> {
+        self.graph.consts().get(id as usize)
+    }
+
+    /// `rows` or `table` values in their own type.
+    fn values(&self, id: u32) -> Option<Data> {
+        let constant = self.constant(id)?;
+        let dtype = match constant.kind() {
+            assay_graph::ConstKind::Rows { dtype, .. } | assay_graph::ConstKind::Table { dtype, .. } => dtype,
+            _ => return None,
+        };
+        Data::from_bytes(dtype, constant.bytes()).ok()
+    }
+
+    fn cols(&self, id: u32) -> Option<usize> {
+        match self.constant(id)?.kind() {
+            assay_graph::ConstKind::Rows { cols, .. } => Some(cols as usize),
+            _ => None,
+        }
+    }
+
+    fn shape(&self) -> Option<Shape> {
+        let image = <[usize; 3]>::try_from(self.types.first()?.dims(1)).ok()?;
+        Some(Shape { image, out: <[usize; 3]>::try_from(self.ty.dims(1)).ok()? })
+    }
+
+    fn kernel(&self) -> Option<Kernel> {
+        Some(match self.op {
+            Op::Input { .. } => Kernel::Input,
+            Op::Reshape { .. } => Kernel::View,
+            Op::Linear { weights, out } => {
+                let (w, x) = (self.constant(*weights)?, self.types.first()?);
+                Kernel::Linear(Box::new(Product::new(self.isa, w, 0, w.kind().rows() as usize, x, out)?))
+            }
+            Op::Conv2d { weights, window, groups, out } => {
+                let (w, x) = (self.constant(*weights)?, self.types.first()?);
+                Kernel::Conv(Box::new(Conv::new(self.isa, w, *window, *groups as usize, self.shape()?, x, out)?))
+            }
+            Op::MatMul { out } => {
+                let n = self.ty.shape.last()?.at(self.graph.header().max_seq);
+                Kernel::MatMul(Box::new(Batched::new(n as usize, out)))
+            }
+            Op::Add { left, out } => Kernel::Add { left: left.map(u32::from), how: Rescale::new(out) },
+            Op::AddRows { rows, left, out } => {
+                Kernel::AddRows { rows: self.values(*rows)?, cols: self.cols(*rows)?, left: left.map(u32::from), how: Rescale::new(out) }
+            }
+            Op::Requant { out } => Kernel::Rescale(Rescale::new(out)),
+            Op::Lookup { table } => Kernel::Lookup(table_of(self.types.first()?.dtype, self.values(*table)?)?),
+            Op::MaxPool { window } => Kernel::Pool { kind: Pool::Max, window: *window },
+            Op::AvgPool { window } => Kernel::Pool { kind: Pool::Average, window: *window },
+            Op::LayerNorm { params, eps, out } => {
+                let (gain, bias) = self.constant(*params)?.norm().into_iter().map(|(g, b)| (i32::from(g), b)).unzip();
+                Kernel::LayerNorm(Box::new(NormParams { gain, bias, eps: *eps, how: Rescale::new(out) }))
+            }
+            Op::Softmax { table, shift, bits } => {
+                let table = self.constant(*table)?.values();
+                Kernel::Softmax(Box::new(SoftmaxParams { table, shift: u32::from(*shift), bits: u32::from(*bits) }))
+            }
+            Op::ReduceSum => Kernel::ReduceSum,
+            Op::ArgMax => Kernel::ArgMax,
+            Op::Embedding { rows } => Kernel::Embedding { rows: self.values(*rows)?, cols: self.cols(*rows)? },
+            Op::Transpose { perm } => Kernel::Transpose { perm: perm.clone() },
+            Op::Slice { axis, start, len } => Kernel::Slice { axis: usize::from(*axis), start: *start as usize, len: *len as usize },
+            Op::Concat { axis } => Kernel::Concat { axis: usize::from(*axis) },
+        })
+    }
+}
+
+/// Rotates a table by half, so that it is indexed by the unsigned reading of a value.
+fn rotated<T: Copy, const N: usize>(mut values: Vec<T>) -> Option<Box<[T; N]>> {
+    if values.len() == N {
+        values.rotate_left(N / 2);
+    }
+    values.into_boxed_slice().try_into().ok()
+}
+
+fn table_of(from: DType, values: Data) -> Option<Table> {
+    Some(match (from, values) {
+        (DType::I8, Data::I8(v)) => Table::From8To8(rotated(v)?),
+        (DType::I8, Data::I16(v)) => Table::From8To16(rotated(v)?),
+        (DType::I16, Data::I8(v)) => Table::From16To8(rotated(v)?),
+        (DType::I16, Data::I16(v)) => Table::From16To16(rotated(v)?),
+        _ => return None,
+    })
+}
+
+/// An empty buffer of a type.
+pub(crate) fn empty(dtype: DType) -> Data {
+    match dtype {
+        DType::I8 => Data::I8(Vec::new()),
+        DType::I16 => Data::I16(Vec::new()),
+        DType::I32 => Data::I32(Vec::new()),
+    }
+}
+
+/// Makes a buffer `len` elements of `dtype` long; contents are unspecified where it had elements before.
+pub(crate) fn resize(data: &mut Data, dtype: DType, len: usize) {
+    match (&mut *data, dtype) {
+        (Data::I8(v), DType::I8) => v.resize(len, 0),
+        (Data::I16(v), DType::I16) => v.resize(len, 0),
+        (Data::I32(v), DType::I32) => v.resize(len, 0),
+        _ => {
+            *data = empty(dtype);
+            resize(data, dtype, len);
+        }
+    }
+}
+
+/// A tensor of a plan's step.
+pub(crate) fn tensor(step: &Step, seq: u32, data: Data) -> Tensor {
+    Tensor { dims: step.ty.dims(seq), data }
+}
