@@ -117,11 +117,25 @@ impl ChainClient {
         options: TxOptions,
     ) -> Result<Sent, ClientError> {
         let hash = self.submit(key, to, &input, options)?;
+        match self.confirm(hash) {
+            Err(ClientError::Failed { hash, .. }) => Err(ClientError::Failed {
+                hash,
+                reason: self.why_failed(key.address(), to, &input, options.value),
+            }),
+            outcome => outcome,
+        }
+    }
+
+    /// Waits until a transaction handed over with [`ChainClient::submit`] is in a block.
+    ///
+    /// # Errors
+    /// [`ClientError::Failed`] without a reason, [`ClientError::NotIncluded`], or see [`ChainClient::request`].
+    pub fn confirm(&self, hash: B256) -> Result<Sent, ClientError> {
         let receipt = self.wait(hash)?;
         if receipt.status == U64::ZERO {
             return Err(ClientError::Failed {
                 hash,
-                reason: self.why_failed(key.address(), to, &input, options.value),
+                reason: "reverted".into(),
             });
         }
         Ok(Sent {
@@ -138,7 +152,11 @@ impl ChainClient {
     }
 
     /// Signs and hands over, without waiting. One transaction of a sender at a time gets its nonce.
-    fn submit(
+    ///
+    /// # Errors
+    /// [`ClientError::Reverted`] when the gas estimate (made unless `options.gas` is set) meets a refusal; see
+    /// [`ChainClient::request`] for the rest.
+    pub fn submit(
         &self,
         key: &Key,
         to: TxKind,

@@ -1,0 +1,278 @@
+//! The operator's HTTP API, for gateways and watchers (docs/api.md, "Operator").
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use alloy_primitives::{Address, B256, Bytes};
+use assay_receipt::{Receipt, ReceiptSignature, Request, Salt};
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+
+use crate::error::RunError;
+use crate::issue::Question;
+use crate::operator::Shared;
+use crate::{JobState, Refusal};
+
+/// Largest request body, bytes: hex of the longest input (56 KiB) and room for the rest.
+const MAX_BODY: usize = 256 * 1024;
+
+/// Body of `POST /v1/run`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunRequest {
+    /// Model that must answer.
+    pub model_id: B256,
+    /// Canonical input bytes, hex.
+    pub input: Bytes,
+    /// Salt of the commitments.
+    pub salt: Salt,
+    /// The request.
+    pub request: Request,
+    /// The requester's signature over it.
+    pub request_signature: ReceiptSignature,
+}
+
+/// Answer of `POST /v1/run` and, with input and salt, of `GET /v1/jobs/{claimId}`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunResponse {
+    /// Name of the receipt.
+    pub claim_id: B256,
+    /// The receipt.
+    pub receipt: Receipt,
+    /// Signature of the operator's receipt key.
+    pub signature: ReceiptSignature,
+    /// Canonical output bytes, hex.
+    pub output: Bytes,
+}
+
+/// Answer of `GET /v1/jobs/{claimId}`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobResponse {
+    /// Name of the receipt.
+    pub claim_id: B256,
+    /// Canonical input bytes, hex.
+    pub input: Bytes,
+    /// Salt of the commitments.
+    pub salt: Salt,
+    /// Canonical output bytes, hex.
+    pub output: Bytes,
+    /// Positions of the run.
+    pub n: u32,
+    /// Where the job stands.
+    pub state: JobState,
+}
+
+/// One model in `GET /v1/models`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServedModel {
+    /// Identity.
+    pub model_id: B256,
+    /// Largest number of positions.
+    pub max_seq: u32,
+    /// Tiers offered.
+    pub tiers: Vec<String>,
+}
+
+/// Body of every refusal.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ApiError {
+    /// What is wrong, in words.
+    pub message: String,
+    /// Stable name of the refusal, for example `sequence`.
+    pub code: String,
+    /// For `sequence`: the place the line expects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Health {
+    status: &'static str,
+    operator: Address,
+    receipt_key: Address,
+    chain_id: String,
+    jobs_waiting: usize,
+}
+
+/// Routes of the API.
+pub(crate) fn router(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/health", get(health))
+        .route("/v1/models", get(models))
+        .route("/v1/run", post(run))
+        .route("/v1/jobs/{claim_id}", get(job))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(shared)
+}
+
+async fn health(State(shared): State<Arc<Shared>>) -> Response {
+    Json(Health {
+        status: "ok",
+        operator: shared.config.operator.address(),
+        receipt_key: shared.config.receipt_key.address(),
+        chain_id: shared.domain.chain_id.to_string(),
+        jobs_waiting: shared.waiting.load(Ordering::Relaxed),
+    })
+    .into_response()
+}
+
+async fn models(State(shared): State<Arc<Shared>>) -> Response {
+    let models: Vec<ServedModel> = shared
+        .models
+        .values()
+        .map(|model| ServedModel {
+            model_id: model.model_id(),
+            max_seq: model.structure().header.max_seq,
+            tiers: vec![assay_receipt::Tier::Optimistic.name().to_owned()],
+        })
+        .collect();
+    Json(models).into_response()
+}
+
+async fn job(State(shared): State<Arc<Shared>>, Path(claim_id): Path<String>) -> Response {
+    let ledger = shared.ledger.lock();
+    let found = claim_id
+        .parse::<B256>()
+        .ok()
+        .and_then(|id| Some((id, ledger.job(id)?)));
+    let Some((claim_id, job)) = found else {
+        let message = "no such job is kept here".to_owned();
+        return refuse(StatusCode::NOT_FOUND, "unknown_job", message, None);
+    };
+    Json(JobResponse {
+        claim_id,
+        input: job.input.clone(),
+        salt: job.salt,
+        output: job.output.clone(),
+        n: job.receipt.n_in,
+        state: job.state,
+    })
+    .into_response()
+}
+
+/// Counts a job while it waits or runs.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn run(
+    State(shared): State<Arc<Shared>>,
+    body: Result<Json<RunRequest>, axum::extract::rejection::JsonRejection>,
+) -> Response {
+    let body = match body {
+        Ok(Json(body)) => body,
+        Err(rejection) => {
+            return refuse(rejection.status(), "body", rejection.body_text(), None);
+        }
+    };
+    let waiting = shared.waiting.fetch_add(1, Ordering::Relaxed);
+    let _waiting = Waiting(&shared.waiting);
+    if waiting >= shared.config.queue {
+        return refusal(&Refusal::Busy {
+            waiting,
+            limit: shared.config.queue,
+        });
+    }
+    let Ok(_permit) = shared.running.acquire().await else {
+        return refuse(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "stopping",
+            "the operator stops".into(),
+            None,
+        );
+    };
+    let question = Question {
+        model_id: body.model_id,
+        input: body.input.to_vec(),
+        salt: body.salt.0,
+        request: body.request,
+        signature: body.request_signature,
+    };
+    let worker = Arc::clone(&shared);
+    let outcome = tokio::task::spawn_blocking(move || worker.answer(&question)).await;
+    match outcome {
+        Ok(Ok(answer)) => Json(RunResponse {
+            claim_id: answer.receipt.claim_id(),
+            receipt: answer.receipt,
+            signature: answer.signature,
+            output: answer.output.into(),
+        })
+        .into_response(),
+        Ok(Err(RunError::Refused(error))) => refusal(&error),
+        Ok(Err(RunError::Failed(error))) => {
+            tracing::error!(target: "assay::operator", %error, "job failed");
+            refuse(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "failed",
+                error.to_string(),
+                None,
+            )
+        }
+        Err(error) => {
+            tracing::error!(target: "assay::operator", %error, "job panicked");
+            let message = "the job ended unexpectedly".to_owned();
+            refuse(StatusCode::INTERNAL_SERVER_ERROR, "internal", message, None)
+        }
+    }
+}
+
+/// The one table from refusals to HTTP: status, stable code.
+const fn status_of(refusal: &Refusal) -> (StatusCode, &'static str) {
+    match refusal {
+        Refusal::Malformed(_) => (StatusCode::BAD_REQUEST, "malformed"),
+        Refusal::UnknownModel(_) => (StatusCode::NOT_FOUND, "unknown_model"),
+        Refusal::OtherModel { .. } => (StatusCode::BAD_REQUEST, "other_model"),
+        Refusal::Semantics { .. } => (StatusCode::BAD_REQUEST, "semantics"),
+        Refusal::InputCommitment => (StatusCode::BAD_REQUEST, "input_commitment"),
+        Refusal::Input(_) => (StatusCode::BAD_REQUEST, "input"),
+        Refusal::Line { .. } => (StatusCode::UNAUTHORIZED, "line"),
+        Refusal::Sequence { .. } => (StatusCode::CONFLICT, "sequence"),
+        Refusal::Taken { .. } => (StatusCode::CONFLICT, "taken"),
+        Refusal::Expired { .. } => (StatusCode::BAD_REQUEST, "expired"),
+        Refusal::Price { .. } => (StatusCode::PAYMENT_REQUIRED, "price"),
+        Refusal::Balance { .. } => (StatusCode::PAYMENT_REQUIRED, "balance"),
+        Refusal::Stake { .. } => (StatusCode::SERVICE_UNAVAILABLE, "stake"),
+        Refusal::Tier { .. } => (StatusCode::BAD_REQUEST, "tier"),
+        Refusal::Terms { .. } => (StatusCode::BAD_REQUEST, "terms"),
+        Refusal::Busy { .. } => (StatusCode::TOO_MANY_REQUESTS, "busy"),
+        Refusal::ForeignLine { .. } => (StatusCode::CONFLICT, "foreign_line"),
+    }
+}
+
+fn refusal(error: &Refusal) -> Response {
+    let (status, code) = status_of(error);
+    let expected = match error {
+        Refusal::Sequence { want, .. } => Some(*want),
+        _ => None,
+    };
+    refuse(status, code, error.to_string(), expected)
+}
+
+fn refuse(status: StatusCode, code: &str, message: String, expected: Option<u64>) -> Response {
+    let body = ApiError {
+        message,
+        code: code.to_owned(),
+        expected,
+    };
+    let mut response = (status, Json(body)).into_response();
+    if matches!(
+        status,
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+    ) {
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}

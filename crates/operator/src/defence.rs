@@ -1,0 +1,181 @@
+//! The asserter's moves in a dispute (docs/protocol.md, "A dispute").
+
+use alloy_primitives::{B256, U256};
+use alloy_sol_types::SolCall;
+use assay_abi::IDisputes;
+use assay_engine::FullRun;
+use assay_graph::layout::{Layout, Leaf};
+use assay_graph::trace::Tree;
+
+use crate::OperatorError;
+use crate::ledger::Job;
+use crate::model::{ModelRunner, block_bytes, input_tensor};
+
+/// Stages at which the asserter moves (abi, `IDisputes.Dispute.stage`).
+mod stage {
+    pub(super) const TRACE: u8 = 1;
+    pub(super) const LEAVES: u8 = 2;
+    pub(super) const REVEAL: u8 = 3;
+    pub(super) const SEGMENT: u8 = 6;
+    pub(super) const OPEN: u8 = 7;
+}
+
+/// Levels that one reveal shows at most: 16 children.
+const REVEAL_LEVELS: u8 = 4;
+
+/// A job's full run, kept while its dispute lasts.
+struct Replay {
+    claim_id: B256,
+    layout: Layout,
+    run: FullRun,
+    committed: Tree,
+}
+
+/// Makes moves; remembers the full run of the last disputed job.
+#[derive(Default)]
+pub(crate) struct Defence {
+    replay: Option<Replay>,
+}
+
+impl Defence {
+    /// Frees the memory of the last full run.
+    pub(crate) fn forget(&mut self) {
+        self.replay = None;
+    }
+
+    /// Calldata of the next move, or `None` when the stage is none of the asserter's.
+    pub(crate) fn answer(
+        &mut self,
+        model: &dyn ModelRunner,
+        job: &Job,
+        id: U256,
+        dispute: &IDisputes::Dispute,
+    ) -> Result<Option<Vec<u8>>, OperatorError> {
+        let claim_id = job.receipt.claim_id();
+        let replay = match self.replay.take() {
+            Some(replay) if replay.claim_id == claim_id => replay,
+            _ => run(model, job)?,
+        };
+        let input = answer_with(&replay, job, id, dispute);
+        self.replay = Some(replay);
+        input.map_err(|reason| OperatorError::Model {
+            model_id: job.receipt.model_id,
+            reason: format!(
+                "no answer to stage {} of dispute {id}: {reason}",
+                dispute.stage
+            ),
+        })
+    }
+}
+
+fn run(model: &dyn ModelRunner, job: &Job) -> Result<Replay, OperatorError> {
+    let failed = |reason: String| OperatorError::Model {
+        model_id: job.receipt.model_id,
+        reason,
+    };
+    let structure = model.structure();
+    let ty = structure
+        .types
+        .first()
+        .ok_or_else(|| failed("no input".into()))?;
+    let input = input_tensor(ty, structure.header.max_seq, &job.input).map_err(failed)?;
+    let run = model.full(&input)?;
+    let layout = Layout::new(structure, job.receipt.n_in);
+    let committed = run.committed_tree(&layout, &job.salt.0);
+    Ok(Replay {
+        claim_id: job.receipt.claim_id(),
+        layout,
+        run,
+        committed,
+    })
+}
+
+fn answer_with(
+    replay: &Replay,
+    job: &Job,
+    id: U256,
+    dispute: &IDisputes::Dispute,
+) -> Result<Option<Vec<u8>>, &'static str> {
+    let words = |hashes: Vec<[u8; 32]>| hashes.into_iter().map(B256::from).collect::<Vec<_>>();
+    let segment = || {
+        let leaf = replay.layout.committed_leaf(dispute.committedLeaf);
+        let Some(Leaf::Block { node, block }) = leaf else {
+            return Err("the disputed leaf is no block");
+        };
+        let segment = replay.layout.segment_of(node).ok_or("no such segment")?;
+        Ok((node, block, segment))
+    };
+    let walked = || -> Result<Tree, &'static str> {
+        if dispute.inSegment {
+            Ok(replay.run.segment_tree(&replay.layout, segment()?.2))
+        } else {
+            Ok(replay.committed.clone())
+        }
+    };
+    Ok(Some(match dispute.stage {
+        stage::TRACE => IDisputes::traceCall {
+            id,
+            root: replay.committed.root().into(),
+        }
+        .abi_encode(),
+        stage::LEAVES => IDisputes::postLeavesCall {
+            id,
+            leaves: words(walked()?.leaf_hashes().to_vec()),
+        }
+        .abi_encode(),
+        stage::REVEAL => {
+            let levels = dispute.height.min(REVEAL_LEVELS);
+            let children = walked()?
+                .descendants(dispute.height.into(), dispute.index, levels.into())
+                .ok_or("no such node")?;
+            IDisputes::revealCall {
+                id,
+                children: words(children),
+            }
+            .abi_encode()
+        }
+        stage::SEGMENT => {
+            let (node, block, number) = segment()?;
+            let tree = replay.run.segment_tree(&replay.layout, number);
+            let index = replay.layout.segment_index(node, block);
+            let path = index
+                .and_then(|index| tree.path(index))
+                .ok_or("no such block")?;
+            IDisputes::segmentCall {
+                id,
+                root: tree.root().into(),
+                path: words(path),
+            }
+            .abi_encode()
+        }
+        stage::OPEN => IDisputes::openCall {
+            id,
+            blockBytes: opened(replay, job, dispute)?.into(),
+        }
+        .abi_encode(),
+        _ => return Ok(None),
+    }))
+}
+
+fn opened(
+    replay: &Replay,
+    job: &Job,
+    dispute: &IDisputes::Dispute,
+) -> Result<Vec<u8>, &'static str> {
+    let committed = replay.layout.committed_leaf(dispute.committedLeaf);
+    let (node, block) = match committed {
+        Some(Leaf::OutputCommit) => {
+            let mut bytes = job.salt.0.to_vec();
+            bytes.extend_from_slice(&job.output);
+            return Ok(bytes);
+        }
+        Some(Leaf::Block { node, block }) if !dispute.inSegment => (node, block),
+        Some(Leaf::Block { node, .. }) => {
+            let segment = replay.layout.segment_of(node).ok_or("no such segment")?;
+            let leaf = replay.layout.segment_leaf(segment, dispute.index);
+            leaf.ok_or("no such leaf in the segment")?
+        }
+        Some(Leaf::InputCommit) | None => return Err("the disputed leaf cannot be opened"),
+    };
+    block_bytes(&replay.layout, node, block, &replay.run).ok_or("no such block")
+}

@@ -1,0 +1,289 @@
+//! Jobs on disk and the lines they belong to.
+//!
+//! Order of one job: job file (receipt without signature, input, output) synced, then the log record synced, then
+//! the signature. A job file without a log record was never signed and is removed at the next start; a log record
+//! without a job file belongs to a job that was removed long after it was final.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+
+use alloy_primitives::{Address, B256, Bytes};
+use assay_receipt::{Receipt, ReceiptSignature, Request, Salt};
+use serde::{Deserialize, Serialize};
+
+use crate::OperatorError;
+use crate::wal::{WriteAheadLog, sync_parent};
+
+/// Where a job stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "is")]
+pub enum JobState {
+    /// Signed, not on the chain yet.
+    Signed,
+    /// On the chain, open to challenge.
+    Asserted {
+        /// Block of the assertion.
+        block: u64,
+        /// End of the window, chain milliseconds.
+        deadline: u64,
+    },
+    /// The fee is paid out.
+    Final {
+        /// Chain second at which this was seen.
+        at: u64,
+    },
+    /// A dispute was lost, or the operator was found equivocating.
+    Rejected {
+        /// Chain second at which this was seen.
+        at: u64,
+    },
+    /// Not asserted in time; nothing is paid, nothing locked.
+    Skipped {
+        /// Chain second at which this was seen.
+        at: u64,
+    },
+}
+
+impl JobState {
+    /// Chain second at which the job was settled, if it is.
+    pub const fn settled_at(&self) -> Option<u64> {
+        match self {
+            Self::Signed | Self::Asserted { .. } => None,
+            Self::Final { at } | Self::Rejected { at } | Self::Skipped { at } => Some(*at),
+        }
+    }
+}
+
+/// Everything about one answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Job {
+    /// The receipt.
+    pub receipt: Receipt,
+    /// What was asked.
+    pub request: Request,
+    /// The requester's signature over it.
+    pub request_signature: ReceiptSignature,
+    /// Salt of the commitments.
+    pub salt: Salt,
+    /// Canonical input bytes.
+    pub input: Bytes,
+    /// Canonical output bytes.
+    pub output: Bytes,
+    /// Where it stands.
+    pub state: JobState,
+}
+
+/// A line as this operator knows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LineTip {
+    /// Last place that was logged.
+    pub(crate) seq: u64,
+    /// Exposure sum up to it.
+    pub(crate) cum_exposure: u128,
+}
+
+/// Jobs, lines and the log.
+#[derive(Debug)]
+pub struct Ledger {
+    folder: PathBuf,
+    log: WriteAheadLog,
+    jobs: BTreeMap<B256, Job>,
+    tips: HashMap<B256, LineTip>,
+}
+
+impl Ledger {
+    /// Opens the folder, reads the log and all jobs, removes jobs that were never logged.
+    ///
+    /// # Errors
+    /// [`OperatorError::Disk`], [`OperatorError::DamagedLog`], [`OperatorError::JobFile`].
+    pub fn open(data_dir: impl Into<PathBuf>) -> Result<Self, OperatorError> {
+        let data_dir = data_dir.into();
+        let folder = data_dir.join("jobs");
+        fs::create_dir_all(&folder).map_err(|source| OperatorError::Disk {
+            path: folder.clone(),
+            source,
+        })?;
+        let log = WriteAheadLog::open(data_dir.join("receipts.log"))?;
+        let mut ledger = Self {
+            folder,
+            log,
+            jobs: BTreeMap::new(),
+            tips: HashMap::new(),
+        };
+        ledger.load()?;
+        Ok(ledger)
+    }
+
+    fn load(&mut self) -> Result<(), OperatorError> {
+        let logged: HashSet<B256> = self.log.entries().map(|(_, _, claim)| claim).collect();
+        for (line_id, seq, _) in self.log.entries() {
+            let tip = self.tips.entry(line_id).or_default();
+            tip.seq = tip.seq.max(seq);
+        }
+        let disk = |source| OperatorError::Disk {
+            path: self.folder.clone(),
+            source,
+        };
+        for entry in fs::read_dir(&self.folder).map_err(disk)? {
+            let path = entry.map_err(disk)?.path();
+            let stem = path.file_stem().and_then(|stem| stem.to_str());
+            let claim_id = stem.and_then(|stem| stem.parse::<B256>().ok());
+            let known = claim_id.is_some_and(|claim_id| logged.contains(&claim_id));
+            if !known || path.extension().is_none_or(|ext| ext != "json") {
+                fs::remove_file(&path).map_err(disk)?;
+                continue;
+            }
+            let job = read_job(&path)?;
+            let claim_id = job.receipt.claim_id();
+            let tip = self.tips.entry(job.receipt.line_id).or_default();
+            if job.receipt.seq == tip.seq {
+                tip.cum_exposure = job.receipt.cum_exposure;
+            }
+            self.jobs.insert(claim_id, job);
+        }
+        Ok(())
+    }
+
+    /// The job with this claim id.
+    pub fn job(&self, claim_id: B256) -> Option<&Job> {
+        self.jobs.get(&claim_id)
+    }
+
+    /// All jobs that are kept.
+    pub fn jobs(&self) -> impl Iterator<Item = (&B256, &Job)> {
+        self.jobs.iter()
+    }
+
+    /// The receipt that holds a place in a line, if any.
+    pub fn holder(&self, line_id: B256, seq: u64) -> Option<B256> {
+        self.log.get(line_id, seq)
+    }
+
+    /// Last logged place of a line and the exposure up to it. The sum is unknown (0) once the last job was removed.
+    pub(crate) fn tip(&self, line_id: B256) -> LineTip {
+        self.tips.get(&line_id).copied().unwrap_or_default()
+    }
+
+    /// Sums over jobs that are signed and not asserted: exposure of all, fees of `requester`.
+    pub(crate) fn unasserted(&self, requester: Address) -> (u128, u128) {
+        let waiting = self
+            .jobs
+            .values()
+            .filter(|job| job.state == JobState::Signed);
+        waiting.fold((0u128, 0u128), |(exposure, fees), job| {
+            let fee = if job.receipt.requester == requester {
+                job.receipt.fee
+            } else {
+                0
+            };
+            (
+                exposure.saturating_add(job.receipt.exposure),
+                fees.saturating_add(fee),
+            )
+        })
+    }
+
+    /// Makes a job durable and takes its place in the line. Afterwards, and only then, its receipt may be signed.
+    ///
+    /// # Errors
+    /// [`OperatorError::Equivocation`] when the place is taken by another receipt, [`OperatorError::Disk`].
+    pub fn commit(&mut self, job: Job) -> Result<B256, OperatorError> {
+        let claim_id = job.receipt.claim_id();
+        let (line_id, seq) = (job.receipt.line_id, job.receipt.seq);
+        if let Some(logged) = self.log.get(line_id, seq)
+            && logged != claim_id
+        {
+            return Err(OperatorError::Equivocation {
+                line_id,
+                seq,
+                logged,
+                other: claim_id,
+            });
+        }
+        self.write(claim_id, &job)?;
+        self.log.append(line_id, seq, claim_id)?;
+        let tip = self.tips.entry(line_id).or_default();
+        if seq >= tip.seq {
+            *tip = LineTip {
+                seq,
+                cum_exposure: job.receipt.cum_exposure,
+            };
+        }
+        self.jobs.insert(claim_id, job);
+        Ok(claim_id)
+    }
+
+    /// Notes where a job stands.
+    ///
+    /// # Errors
+    /// [`OperatorError::Disk`].
+    pub fn set_state(&mut self, claim_id: B256, state: JobState) -> Result<(), OperatorError> {
+        let Some(job) = self.jobs.get(&claim_id) else {
+            return Ok(());
+        };
+        let job = Job {
+            state,
+            ..job.clone()
+        };
+        self.write(claim_id, &job)?;
+        self.jobs.insert(claim_id, job);
+        Ok(())
+    }
+
+    /// Removes jobs that were settled before chain second `before`.
+    ///
+    /// # Errors
+    /// [`OperatorError::Disk`].
+    pub fn prune(&mut self, before: u64) -> Result<usize, OperatorError> {
+        let settled = |job: &Job| job.state.settled_at().is_some_and(|at| at < before);
+        let old: Vec<B256> = self
+            .jobs
+            .iter()
+            .filter(|(_, job)| settled(job) && job.receipt.seq < self.tip(job.receipt.line_id).seq)
+            .map(|(claim_id, _)| *claim_id)
+            .collect();
+        for claim_id in &old {
+            let path = self.path(*claim_id);
+            fs::remove_file(&path).map_err(|source| OperatorError::Disk { path, source })?;
+            self.jobs.remove(claim_id);
+        }
+        Ok(old.len())
+    }
+
+    fn path(&self, claim_id: B256) -> PathBuf {
+        self.folder.join(format!("{claim_id}.json"))
+    }
+
+    /// Writes a job file under another name, syncs it, and renames it.
+    fn write(&self, claim_id: B256, job: &Job) -> Result<(), OperatorError> {
+        let path = self.path(claim_id);
+        let temporary = path.with_extension("new");
+        let disk = |source| OperatorError::Disk {
+            path: path.clone(),
+            source,
+        };
+        let text = serde_json::to_vec(job).map_err(|error| OperatorError::JobFile {
+            path: path.clone(),
+            reason: error.to_string(),
+        })?;
+        let mut file = fs::File::create(&temporary).map_err(disk)?;
+        file.write_all(&text).map_err(disk)?;
+        file.sync_data().map_err(disk)?;
+        fs::rename(&temporary, &path).map_err(disk)?;
+        sync_parent(&path)
+    }
+}
+
+fn read_job(path: &std::path::Path) -> Result<Job, OperatorError> {
+    let text = fs::read(path).map_err(|source| OperatorError::Disk {
+        path: path.to_owned(),
+        source,
+    })?;
+    serde_json::from_slice(&text).map_err(|error| OperatorError::JobFile {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })
+}
