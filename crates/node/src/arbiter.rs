@@ -30,7 +30,12 @@ fn words(e: GraphError) -> String {
 }
 
 impl Arbiter for GraphArbiter {
-    fn inspect(&self, structure: &[u8], tables_root: B256, weights_root: B256) -> Result<ModelInfo, String> {
+    fn inspect(
+        &self,
+        structure: &[u8],
+        tables_root: B256,
+        weights_root: B256,
+    ) -> Result<ModelInfo, String> {
         let structure = Structure::from_bytes(structure).map_err(words)?;
         Ok(ModelInfo {
             model_id: identity::model_id(&structure, &tables_root.0, &weights_root.0).into(),
@@ -59,14 +64,22 @@ impl Arbiter for GraphArbiter {
                 })
             }
             // the commitments themselves: nothing lies between them and their own leaf
-            Some(Leaf::InputCommit | Leaf::OutputCommit) => Ok(SegmentInfo { segment: 0, nodes: 1, leaves: 1, index: 0 }),
+            Some(Leaf::InputCommit | Leaf::OutputCommit) => Ok(SegmentInfo {
+                segment: 0,
+                nodes: 1,
+                leaves: 1,
+                index: 0,
+            }),
             None => Err(format!("leaf {leaf} does not exist")),
         }
     }
 
     fn judge(&self, case: &Case<'_>) -> Result<Verdict, String> {
         if case.evidence.len() > MAX_EVIDENCE {
-            return Err(format!("evidence of {} bytes, at most {MAX_EVIDENCE}", case.evidence.len()));
+            return Err(format!(
+                "evidence of {} bytes, at most {MAX_EVIDENCE}",
+                case.evidence.len()
+            ));
         }
         let structure = Structure::from_bytes(case.structure).map_err(words)?;
         let evidence = Evidence::decode(case.evidence).map_err(words)?;
@@ -92,15 +105,23 @@ impl Arbiter for GraphArbiter {
 
     fn gas(&self, structure: &[u8], evidence: &[u8]) -> u64 {
         let bytes = |n: usize, price: u64| (n as u64).saturating_mul(price);
-        let base = if Evidence::is_whole(evidence) { GAS_BLOCK } else { GAS_ELEMENT };
-        base.saturating_add(bytes(structure.len(), GAS_PER_STRUCTURE_BYTE)).saturating_add(bytes(evidence.len(), GAS_PER_EVIDENCE_BYTE))
+        let base = if Evidence::is_whole(evidence) {
+            GAS_BLOCK
+        } else {
+            GAS_ELEMENT
+        };
+        base.saturating_add(bytes(structure.len(), GAS_PER_STRUCTURE_BYTE))
+            .saturating_add(bytes(evidence.len(), GAS_PER_EVIDENCE_BYTE))
     }
 }
 
 fn layout(structure: &[u8], seq: u32) -> Result<(Structure, Layout), String> {
     let structure = Structure::from_bytes(structure).map_err(words)?;
     if seq == 0 || seq > structure.header.max_seq {
-        return Err(format!("{seq} positions, the model takes 1 to {}", structure.header.max_seq));
+        return Err(format!(
+            "{seq} positions, the model takes 1 to {}",
+            structure.header.max_seq
+        ));
     }
     let layout = Layout::new(&structure, seq);
     Ok((structure, layout))

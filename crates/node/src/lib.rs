@@ -15,12 +15,14 @@
 //! # }
 //! ```
 
+mod arbiter;
 mod config;
 mod directory;
 mod error;
 mod handle;
 mod node;
 
+pub use arbiter::GraphArbiter;
 pub use assay_chain::{
     Arbiter, BlockMode, BlockRef, CallOutcome, CallRequest, Chain, ChainEvent, Genesis,
     GenesisAccount, GenesisParams, MinedBlock, PoolError, PoolLimits,
