@@ -17,8 +17,6 @@ pub(crate) mod dispatch;
 mod equivocation;
 pub mod fees;
 mod settlement;
-#[cfg(test)]
-mod tests;
 
 use alloy_primitives::{Address, B256, U256, keccak256};
 use alloy_sol_types::{Eip712Domain, SolEvent};

@@ -20,8 +20,6 @@ mod closing;
 pub(crate) mod dispatch;
 mod judging;
 mod moves;
-#[cfg(test)]
-mod tests;
 
 use alloy_primitives::{Address, B256, U256};
 use alloy_sol_types::SolEvent;

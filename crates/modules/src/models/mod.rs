@@ -5,8 +5,6 @@
 //! the name are its versions and feed the same staking pool. Old versions stay callable by id.
 
 pub(crate) mod dispatch;
-#[cfg(test)]
-mod tests;
 
 use alloy_primitives::{Address, B256, U256, keccak256};
 use alloy_sol_types::SolEvent;

@@ -11,8 +11,6 @@
 
 pub(crate) mod dispatch;
 mod slash;
-#[cfg(test)]
-mod tests;
 
 use alloy_primitives::{Address, U256};
 use alloy_sol_types::SolEvent;
