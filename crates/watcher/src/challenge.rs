@@ -1,0 +1,348 @@
+//! The challenger's moves (docs/protocol.md, "A dispute"), computed from the own run and the dispute's events.
+
+use alloy_primitives::{B256, U256};
+use assay_abi::{DISPUTES, IDisputes};
+use assay_engine::FullRun;
+use assay_graph::evidence::{Evidence, Prover, first_difference};
+use assay_graph::layout::{Layout, Leaf};
+use assay_graph::trace::{Hash, Tree, TreeView};
+use assay_receipt::Receipt;
+use assay_wallet::{ChainClient, ChainLog, LogFilter};
+
+use crate::WatcherError;
+use crate::audit::{JobData, tensor};
+use crate::models::Loaded;
+
+/// Stages at which the challenger moves (abi, `IDisputes.Dispute.stage`).
+pub(crate) mod stage {
+    pub(crate) const PICK: u8 = 4;
+    pub(crate) const NAME: u8 = 5;
+    pub(crate) const PROVE: u8 = 8;
+    /// First of the stages of closed disputes.
+    pub(crate) const CLOSED: u8 = 9;
+    pub(crate) const CHALLENGER_WON: u8 = 10;
+    pub(crate) const CANCELLED: u8 = 11;
+}
+
+/// One move, as a call of the disputes module.
+pub(crate) enum Move {
+    /// A descendant is wrong.
+    Pick(IDisputes::pickCall),
+    /// A leaf of a posted list is wrong.
+    Name(IDisputes::nameCall),
+    /// One element of the opened block is wrong.
+    ProveElement(IDisputes::proveElementCall),
+}
+
+/// The own run of a disputed job.
+pub(crate) struct Case<'a> {
+    model: &'a Loaded,
+    receipt: Receipt,
+    job: JobData,
+    layout: Layout,
+    run: FullRun,
+    committed: Tree,
+}
+
+/// What the asserter has shown in one dispute.
+#[derive(Default)]
+struct Shown {
+    /// Flat list of the committed tree.
+    leaves: Option<Vec<Hash>>,
+    /// Flat list of the segment's tree.
+    segment_leaves: Option<Vec<Hash>>,
+    /// Reveals: height, index, children; of the committed and of the segment's tree.
+    reveals: Vec<(u8, u64, Vec<Hash>)>,
+    segment_reveals: Vec<(u8, u64, Vec<Hash>)>,
+    block: Option<Vec<u8>>,
+}
+
+fn hashes(words: &[B256]) -> Vec<Hash> {
+    words.iter().map(|word| word.0).collect()
+}
+
+fn words(hashes: &[Hash]) -> Vec<B256> {
+    hashes.iter().copied().map(B256::from).collect()
+}
+
+/// Reads the asserter's moves in order; after `SegmentPosted` they are about the segment's tree.
+fn shown(logs: &[ChainLog]) -> Shown {
+    let mut shown = Shown::default();
+    let mut in_segment = false;
+    for log in logs {
+        if log.decode::<IDisputes::SegmentPosted>().is_some() {
+            in_segment = true;
+        } else if let Some(event) = log.decode::<IDisputes::LeavesPosted>() {
+            let slot = if in_segment {
+                &mut shown.segment_leaves
+            } else {
+                &mut shown.leaves
+            };
+            *slot = Some(hashes(&event.leaves));
+        } else if let Some(event) = log.decode::<IDisputes::Revealed>() {
+            let list = if in_segment {
+                &mut shown.segment_reveals
+            } else {
+                &mut shown.reveals
+            };
+            list.push((event.height, event.index, hashes(&event.children)));
+        } else if let Some(event) = log.decode::<IDisputes::BlockOpened>() {
+            shown.block = Some(event.blockBytes.to_vec());
+        }
+    }
+    shown
+}
+
+fn view<'a>(
+    own: &'a Tree,
+    leaves: Option<&Vec<Hash>>,
+    reveals: &[(u8, u64, Vec<Hash>)],
+) -> TreeView<'a> {
+    let mut view = TreeView::new(own);
+    if let Some(leaves) = leaves {
+        view.reveal_leaves(leaves);
+    }
+    for (height, index, children) in reveals {
+        if !children.is_empty() {
+            view.reveal((*height).into(), *index, children);
+        }
+    }
+    view
+}
+
+fn first_other(theirs: &[Hash], own: impl Fn(u64) -> Option<Hash>) -> Option<u64> {
+    (0u64..)
+        .zip(theirs)
+        .find(|(index, hash)| own(*index) != Some(**hash))
+        .map(|(index, _)| index)
+}
+
+impl<'a> Case<'a> {
+    /// Runs the model in full.
+    pub(crate) fn new(
+        model: &'a Loaded,
+        receipt: Receipt,
+        job: JobData,
+    ) -> Result<Self, WatcherError> {
+        let failed = |reason: String| WatcherError::Replay {
+            model_id: receipt.model_id,
+            reason,
+        };
+        let input = tensor(model, &job.input).map_err(failed)?;
+        let run = model
+            .engine
+            .run_full(&input)
+            .map_err(|error| failed(error.to_string()))?;
+        let layout = Layout::new(&model.structure, run.seq);
+        let committed = run.committed_tree(&layout, &job.salt.0);
+        Ok(Self {
+            model,
+            receipt,
+            job,
+            layout,
+            run,
+            committed,
+        })
+    }
+
+    /// The next move, or `None` when it is not the challenger's turn.
+    pub(crate) fn next(
+        &self,
+        client: &ChainClient,
+        id: U256,
+        dispute: &IDisputes::Dispute,
+        opened_at: u64,
+    ) -> Result<Option<Move>, WatcherError> {
+        let shown = self.read(client, id, opened_at)?;
+        Ok(Some(match dispute.stage {
+            stage::PICK => Move::Pick(self.pick(id, dispute, &shown)?),
+            stage::NAME => Move::Name(self.name(id, dispute, &shown)?),
+            stage::PROVE => Move::ProveElement(self.prove(id, dispute, &shown)?),
+            _ => return Ok(None),
+        }))
+    }
+
+    fn read(&self, client: &ChainClient, id: U256, opened_at: u64) -> Result<Shown, WatcherError> {
+        let filter = LogFilter {
+            topic1: Some(B256::from(id)),
+            ..LogFilter::new(DISPUTES, [])
+        };
+        let logs = client.logs(&filter, opened_at, client.block_number()?)?;
+        Ok(shown(&logs))
+    }
+
+    fn segment_of(&self, id: U256, dispute: &IDisputes::Dispute) -> Result<u32, WatcherError> {
+        let leaf = self.layout.committed_leaf(dispute.committedLeaf);
+        let segment = match leaf {
+            Some(Leaf::Block { node, .. }) => self.layout.segment_of(node),
+            _ => None,
+        };
+        segment.ok_or(WatcherError::Dispute {
+            id,
+            reason: "the disputed leaf has no segment",
+        })
+    }
+
+    fn walked(&self, id: U256, dispute: &IDisputes::Dispute) -> Result<Tree, WatcherError> {
+        if !dispute.inSegment {
+            return Ok(self.committed.clone());
+        }
+        let segment = self.segment_of(id, dispute)?;
+        Ok(self.run.segment_tree(&self.layout, segment))
+    }
+
+    fn pick(
+        &self,
+        id: U256,
+        dispute: &IDisputes::Dispute,
+        shown: &Shown,
+    ) -> Result<IDisputes::pickCall, WatcherError> {
+        let missing = |reason| WatcherError::Dispute { id, reason };
+        let reveals = if dispute.inSegment {
+            &shown.segment_reveals
+        } else {
+            &shown.reveals
+        };
+        let (height, index, children) = reveals.last().ok_or(missing("no reveal on the chain"))?;
+        if (*height, *index) != (dispute.height, dispute.index) || children.is_empty() {
+            return Err(missing("the last reveal is of another node"));
+        }
+        let levels = children.len().ilog2();
+        let below = u32::from(*height).saturating_sub(levels);
+        let first = index.checked_shl(levels).unwrap_or(u64::MAX);
+        let own = self.walked(id, dispute)?;
+        let j = first_other(children, |j| own.node(below, first.saturating_add(j)));
+        let j = j.ok_or(missing("every revealed node equals the own one"))?;
+        Ok(IDisputes::pickCall {
+            id,
+            children: words(children),
+            j: u8::try_from(j).unwrap_or(u8::MAX),
+        })
+    }
+
+    fn name(
+        &self,
+        id: U256,
+        dispute: &IDisputes::Dispute,
+        shown: &Shown,
+    ) -> Result<IDisputes::nameCall, WatcherError> {
+        let missing = |reason| WatcherError::Dispute { id, reason };
+        let leaves = if dispute.inSegment {
+            &shown.segment_leaves
+        } else {
+            &shown.leaves
+        };
+        let leaves = leaves.as_ref().ok_or(missing("no leaves on the chain"))?;
+        let own = self.walked(id, dispute)?;
+        let leaf = first_other(leaves, |leaf| own.node(0, leaf));
+        let leaf = leaf.ok_or(missing("every posted leaf equals the own one"))?;
+        Ok(IDisputes::nameCall {
+            id,
+            leaves: words(leaves),
+            leaf,
+        })
+    }
+
+    fn prove(
+        &self,
+        id: U256,
+        dispute: &IDisputes::Dispute,
+        shown: &Shown,
+    ) -> Result<IDisputes::proveElementCall, WatcherError> {
+        let missing = |reason| WatcherError::Dispute { id, reason };
+        let committed = view(&self.committed, shown.leaves.as_ref(), &shown.reveals);
+        if !dispute.inSegment
+            && self.layout.committed_leaf(dispute.committedLeaf) == Some(Leaf::OutputCommit)
+        {
+            let evidence = self.prover(&committed, None).commitment(Leaf::OutputCommit);
+            let evidence = evidence.map_err(|source| WatcherError::Evidence { id, source })?;
+            return Ok(IDisputes::proveElementCall {
+                id,
+                blockBytes: Vec::new().into(),
+                evidence: evidence.encode().into(),
+            });
+        }
+        let block_bytes = shown
+            .block
+            .clone()
+            .ok_or(missing("no opened block on the chain"))?;
+        let segment_tree = self.walked(id, dispute)?;
+        let segment_view = view(
+            &segment_tree,
+            shown.segment_leaves.as_ref(),
+            &shown.segment_reveals,
+        );
+        let (place, segment) = if dispute.inSegment {
+            let number = self.segment_of(id, dispute)?;
+            (
+                self.layout.segment_leaf(number, dispute.index),
+                Some((number, &segment_view)),
+            )
+        } else {
+            let place = match self.layout.committed_leaf(dispute.committedLeaf) {
+                Some(Leaf::Block { node, block }) => Some((node, block)),
+                _ => None,
+            };
+            (place, None)
+        };
+        let (node, block) = place.ok_or(missing("the disputed leaf is no block"))?;
+        let own = self
+            .run
+            .outputs
+            .get(node as usize)
+            .ok_or(missing("the own run lacks the node"))?;
+        let element = first_difference(&self.layout, node, block, &block_bytes, own);
+        let element = element.ok_or(missing("the opened block equals the own one"))?;
+        let evidence = self
+            .prover(&committed, segment)
+            .element(node, element, self.run.seq);
+        let evidence = evidence.map_err(|source| WatcherError::Evidence { id, source })?;
+        Ok(IDisputes::proveElementCall {
+            id,
+            blockBytes: block_bytes.into(),
+            evidence: evidence.encode().into(),
+        })
+    }
+
+    fn prover<'b>(
+        &'b self,
+        committed: &'b TreeView<'b>,
+        segment: Option<(u32, &'b TreeView<'b>)>,
+    ) -> Prover<'b> {
+        Prover {
+            graph: &self.model.graph,
+            trees: &self.model.trees,
+            layout: &self.layout,
+            values: &self.run.outputs,
+            committed,
+            segment,
+            input: (&self.job.salt.0, &self.job.input),
+        }
+    }
+
+    /// A proof of the first wrong leaf of a flat list in one transaction, where its block can be recomputed whole.
+    pub(crate) fn one_shot(&self, leaves: &[B256]) -> Option<IDisputes::proveBlockCall> {
+        let theirs = hashes(leaves);
+        let leaf = first_other(&theirs, |leaf| self.committed.node(0, leaf))?;
+        let place = self.layout.committed_leaf(leaf)?;
+        let committed = view(&self.committed, Some(&theirs), &[]);
+        let prover = self.prover(&committed, None);
+        let evidence = match place {
+            Leaf::Block { node, block } => {
+                let segment = self.layout.segment_of(node)?;
+                if self.layout.segment_nodes(segment).count() > 1 {
+                    return None;
+                }
+                prover.block(node, block, self.run.seq).ok()?
+            }
+            Leaf::OutputCommit => prover.commitment(Leaf::OutputCommit).ok()?,
+            Leaf::InputCommit => Evidence::default(),
+        };
+        Some(IDisputes::proveBlockCall {
+            claimId: self.receipt.claim_id(),
+            leaves: leaves.to_vec(),
+            leaf,
+            evidence: evidence.encode().into(),
+        })
+    }
+}

@@ -1,0 +1,58 @@
+//! What a watcher tells whoever runs it.
+
+use alloy_primitives::{Address, B256, U256};
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WatcherEvent {
+    /// The own run agrees with the receipt.
+    Agreed {
+        /// The claim.
+        claim_id: B256,
+    },
+    /// The own run differs from the receipt.
+    Differs {
+        /// The claim.
+        claim_id: B256,
+        /// Who asserted it.
+        operator: Address,
+        /// Trace root of the receipt.
+        asserted: B256,
+        /// Trace root of the own run.
+        own: B256,
+    },
+    /// The claim could not be audited; tried again until its window ends.
+    Unaudited {
+        /// The claim.
+        claim_id: B256,
+        /// Why.
+        reason: String,
+    },
+    /// A dispute was opened.
+    Challenged {
+        /// The claim.
+        claim_id: B256,
+        /// The dispute.
+        dispute: U256,
+        /// Bond, wei.
+        bond: U256,
+    },
+    /// The challenger's move in a dispute is on the chain.
+    Moved {
+        /// The dispute.
+        dispute: U256,
+        /// Name of the move: `pick`, `name`, `proveElement`, `proveBlock`, `timeout`.
+        call: &'static str,
+        /// In words: which leaf, which element, how much evidence.
+        words: String,
+    },
+    /// A dispute ended.
+    Closed {
+        /// The claim.
+        claim_id: B256,
+        /// The dispute.
+        dispute: U256,
+        /// Whether the claim was rejected.
+        rejected: bool,
+    },
+}

@@ -1,0 +1,409 @@
+//! The loop: new receipts, audits, disputes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+use std::thread::JoinHandle;
+
+use alloy_primitives::{B256, U256, keccak256};
+use alloy_sol_types::SolEvent;
+use assay_abi::{CLAIMS, DISPUTES, IClaims, IDisputes};
+use assay_receipt::{Receipt, Salt};
+use assay_wallet::{ChainClient, ClientError, LogFilter};
+
+use crate::audit::{Audit, JobData, agent, fetch, replay};
+use crate::challenge::{Case, Move, stage};
+use crate::models::{Loaded, Models};
+use crate::state::{OpenDispute, State};
+use crate::{WatcherConfig, WatcherError, WatcherEvent};
+
+/// A watcher that is ready to run.
+pub struct Watcher {
+    config: WatcherConfig,
+    client: ChainClient,
+    agent: ureq::Agent,
+    models: Models,
+    state: State,
+    events: Option<Sender<WatcherEvent>>,
+    /// Last reason why a claim was not audited, so that each is told once.
+    told: HashMap<B256, String>,
+}
+
+/// A watcher that runs in its own thread. Dropping it stops it.
+pub struct Running {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Running {
+    /// Stops the loop and waits for its end.
+    pub fn stop(mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // A panic in the thread has been reported by the panic hook already.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Watcher {
+    /// Opens the data folder. Nothing is asked of the chain yet.
+    ///
+    /// # Errors
+    /// [`WatcherError::Disk`], [`WatcherError::State`].
+    pub fn open(
+        config: WatcherConfig,
+        events: Option<Sender<WatcherEvent>>,
+    ) -> Result<Self, WatcherError> {
+        let state = State::load(&config.data_dir)?;
+        Ok(Self {
+            client: ChainClient::new(&config.chain_url),
+            agent: agent(config.fetch_timeout),
+            models: Models::new(Arc::clone(&config.models), config.engine),
+            state,
+            events,
+            told: HashMap::new(),
+            config,
+        })
+    }
+
+    /// Starts the loop in its own thread.
+    ///
+    /// # Errors
+    /// [`WatcherError::Disk`] when no thread can be had.
+    pub fn start(mut self) -> Result<Running, WatcherError> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let path = self.config.data_dir.clone();
+        let thread = std::thread::Builder::new()
+            .name("watcher".into())
+            .spawn(move || {
+                while !stopped.load(Ordering::Relaxed) {
+                    if let Err(error) = self.tick() {
+                        tracing::warn!(target: "assay::watcher", %error, "watcher failed, trying again");
+                    }
+                    std::thread::sleep(self.config.poll);
+                }
+            })
+            .map_err(|source| WatcherError::Disk { path, source })?;
+        Ok(Running {
+            stop,
+            thread: Some(thread),
+        })
+    }
+
+    /// One look at the chain: reads new receipts, audits, moves in disputes.
+    ///
+    /// # Errors
+    /// The first error that concerns more than one claim; the others are told as events.
+    pub fn tick(&mut self) -> Result<(), WatcherError> {
+        self.read_receipts()?;
+        self.audit_pending()?;
+        self.move_disputes()
+    }
+
+    fn tell(&self, event: WatcherEvent) {
+        tracing::info!(target: "assay::watcher", ?event, "watcher");
+        if let Some(events) = &self.events {
+            // Whoever listened may have left; the watcher goes on.
+            let _ = events.send(event);
+        }
+    }
+
+    fn read_receipts(&mut self) -> Result<(), WatcherError> {
+        let filter = LogFilter::new(CLAIMS, [IClaims::ReceiptPosted::SIGNATURE_HASH]);
+        let (logs, next) = self.client.poll_logs(&filter, self.state.cursor)?;
+        for event in logs
+            .iter()
+            .filter_map(|log| log.decode::<IClaims::ReceiptPosted>())
+        {
+            if let Some(receipt) = Receipt::from_words(&event.receipt)
+                && receipt.claim_id() == event.claimId
+                && self.is_drawn(event.claimId)
+            {
+                self.state.pending.insert(event.claimId, receipt);
+            }
+        }
+        if next != self.state.cursor {
+            self.state.cursor = next;
+            self.state.store(&self.config.data_dir)?;
+        }
+        Ok(())
+    }
+
+    /// Nobody else can tell which claims this watcher audits: the draw is keyed by a signature of its key.
+    fn is_drawn(&self, claim_id: B256) -> bool {
+        let signature = self.config.key.sign(keccak256(claim_id));
+        let draw = U256::from_be_bytes(keccak256(signature.0).0) % U256::from(1_000_000u32);
+        draw < U256::from(self.config.audit_ppm)
+    }
+
+    fn audit_pending(&mut self) -> Result<(), WatcherError> {
+        let pending: Vec<(B256, Receipt)> = self
+            .state
+            .pending
+            .iter()
+            .map(|(id, receipt)| (*id, receipt.clone()))
+            .collect();
+        for (claim_id, receipt) in pending {
+            match self.audit_one(claim_id, &receipt) {
+                Ok(()) => {
+                    self.told.remove(&claim_id);
+                    self.state.pending.remove(&claim_id);
+                    self.state.store(&self.config.data_dir)?;
+                }
+                Err(WatcherError::Chain(error)) if error.is_temporary() => return Err(error.into()),
+                Err(error) => self.not_audited(claim_id, &error)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the reason once, and gives up when the window is over.
+    fn not_audited(&mut self, claim_id: B256, error: &WatcherError) -> Result<(), WatcherError> {
+        let reason = error.to_string();
+        if self.told.get(&claim_id) != Some(&reason) {
+            self.tell(WatcherEvent::Unaudited {
+                claim_id,
+                reason: reason.clone(),
+            });
+            self.told.insert(claim_id, reason);
+        }
+        if !self.is_open(claim_id)? {
+            self.told.remove(&claim_id);
+            self.state.pending.remove(&claim_id);
+            self.state.store(&self.config.data_dir)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the claim can still be challenged.
+    fn is_open(&self, claim_id: B256) -> Result<bool, WatcherError> {
+        let call = IClaims::claimCall { claimId: claim_id };
+        let claim = self.client.call(CLAIMS, &call)?;
+        Ok(matches!(claim.state, 1 | 2) && self.client.chain_millis()? < claim.deadline)
+    }
+
+    fn audit_one(&mut self, claim_id: B256, receipt: &Receipt) -> Result<(), WatcherError> {
+        if self
+            .state
+            .disputes
+            .values()
+            .any(|dispute| dispute.claim_id == claim_id)
+        {
+            return Ok(());
+        }
+        let job = fetch(&self.client, &self.agent, receipt)?;
+        let model = self.models.get(receipt.model_id)?;
+        match replay(&model, receipt, &job)? {
+            Audit::Agrees => self.tell(WatcherEvent::Agreed { claim_id }),
+            Audit::Differs { own } => {
+                self.tell(WatcherEvent::Differs {
+                    claim_id,
+                    operator: receipt.operator,
+                    asserted: receipt.trace_root,
+                    own,
+                });
+                if self.config.challenge && self.is_open(claim_id)? {
+                    self.challenge(claim_id, receipt, &job)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn challenge(
+        &mut self,
+        claim_id: B256,
+        receipt: &Receipt,
+        job: &JobData,
+    ) -> Result<(), WatcherError> {
+        let bond = self
+            .client
+            .call(DISPUTES, &IDisputes::bondOfCall { claimId: claim_id })?;
+        let call = IDisputes::challengeCall { claimId: claim_id };
+        let sent = self
+            .client
+            .send_value(&self.config.key, DISPUTES, &call, bond)?;
+        let opened = sent
+            .logs
+            .iter()
+            .find_map(|log| log.decode::<IDisputes::Opened>());
+        let Some(opened) = opened else {
+            return Err(WatcherError::Dispute {
+                id: U256::ZERO,
+                reason: "the challenge emitted no event",
+            });
+        };
+        self.state.disputes.insert(
+            opened.id,
+            OpenDispute {
+                claim_id,
+                opened_at: sent.block,
+                receipt: receipt.clone(),
+                input: job.input.clone().into(),
+                salt: Salt(job.salt),
+                output: job.output.clone().into(),
+            },
+        );
+        self.state.store(&self.config.data_dir)?;
+        self.tell(WatcherEvent::Challenged {
+            claim_id,
+            dispute: opened.id,
+            bond,
+        });
+        Ok(())
+    }
+
+    fn move_disputes(&mut self) -> Result<(), WatcherError> {
+        let open: Vec<(U256, OpenDispute)> = self
+            .state
+            .disputes
+            .iter()
+            .map(|(id, dispute)| (*id, dispute.clone()))
+            .collect();
+        for (id, ours) in open {
+            let dispute = self.client.call(DISPUTES, &IDisputes::disputeCall { id })?;
+            if dispute.stage >= stage::CLOSED {
+                self.closed(id, &ours, dispute.stage)?;
+            } else if dispute.turn == 2 {
+                let model = self.models.get(ours.receipt.model_id)?;
+                self.move_in(id, &ours, &dispute, &model)?;
+            } else if self.client.chain_millis()? > dispute.deadline {
+                self.timeout(id)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn closed(&mut self, id: U256, ours: &OpenDispute, at: u8) -> Result<(), WatcherError> {
+        self.state.disputes.remove(&id);
+        self.state.store(&self.config.data_dir)?;
+        self.tell(WatcherEvent::Closed {
+            claim_id: ours.claim_id,
+            dispute: id,
+            rejected: matches!(at, stage::CHALLENGER_WON | stage::CANCELLED),
+        });
+        Ok(())
+    }
+
+    fn move_in(
+        &mut self,
+        id: U256,
+        ours: &OpenDispute,
+        dispute: &IDisputes::Dispute,
+        model: &Arc<Loaded>,
+    ) -> Result<(), WatcherError> {
+        let case = Case::new(model, ours.receipt.clone(), ours.job())?;
+        let Some(next) = case.next(&self.client, id, dispute, ours.opened_at)? else {
+            return Ok(());
+        };
+        match next {
+            Move::Pick(call) => {
+                let words = format!(
+                    "child {} of {} is the first that differs",
+                    call.j,
+                    call.children.len()
+                );
+                let sent = self.client.send(&self.config.key, DISPUTES, &call);
+                self.moved(id, "pick", words, sent)
+            }
+            Move::Name(call) => {
+                if self.config.one_shot
+                    && !dispute.inSegment
+                    && self.try_one_shot(id, &case, &call.leaves)?
+                {
+                    return Ok(());
+                }
+                let words = format!(
+                    "leaf {} of {} is the first that differs",
+                    call.leaf,
+                    call.leaves.len()
+                );
+                let sent = self.client.send(&self.config.key, DISPUTES, &call);
+                self.moved(id, "name", words, sent)
+            }
+            Move::ProveElement(call) => {
+                let words = format!("{} bytes of evidence for one element", call.evidence.len());
+                let sent = self.client.send(&self.config.key, DISPUTES, &call);
+                self.moved(id, "proveElement", words, sent)
+            }
+        }
+    }
+
+    /// Whether the claim fell in one transaction.
+    fn try_one_shot(
+        &self,
+        id: U256,
+        case: &Case<'_>,
+        leaves: &[B256],
+    ) -> Result<bool, WatcherError> {
+        let Some(call) = case.one_shot(leaves) else {
+            return Ok(false);
+        };
+        let words = format!(
+            "leaf {} recomputed whole from {} bytes of evidence",
+            call.leaf,
+            call.evidence.len()
+        );
+        match self.client.send(&self.config.key, DISPUTES, &call) {
+            Ok(_) => {
+                self.moved(id, "proveBlock", words, Ok(()))?;
+                Ok(true)
+            }
+            // Too large, too dear, or not single-shot: the longer way remains.
+            Err(error) if !error.is_temporary() => {
+                tracing::debug!(target: "assay::watcher", %error, "no one-shot proof");
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn timeout(&self, id: U256) -> Result<(), WatcherError> {
+        let sent = self
+            .client
+            .send(&self.config.key, DISPUTES, &IDisputes::timeoutCall { id });
+        self.moved(
+            id,
+            "timeout",
+            "the asserter's clock has run out".into(),
+            sent,
+        )
+    }
+
+    /// A refused move is told and tried again at the next look: the dispute may have moved in the meantime.
+    fn moved<T>(
+        &self,
+        id: U256,
+        call: &'static str,
+        words: String,
+        sent: Result<T, ClientError>,
+    ) -> Result<(), WatcherError> {
+        match sent {
+            Ok(_) => {
+                self.tell(WatcherEvent::Moved {
+                    dispute: id,
+                    call,
+                    words,
+                });
+                Ok(())
+            }
+            Err(error) => {
+                tracing::warn!(target: "assay::watcher", %id, call, %error, "move refused");
+                if error.is_temporary() {
+                    Err(error.into())
+                } else {
+                    Ok(())
+                }
+            }
+        }
+    }
+}
