@@ -8,7 +8,7 @@ use crate::{
     plan::{Kernel, Step, Table},
     pool,
     product::{Extents, Rows},
-    simd::{elementwise, isa::Isa, norm, softmax},
+    simd::{elementwise, isa::Isa, lookup, norm, softmax},
     threads,
 };
 
@@ -143,11 +143,11 @@ impl Context {
 
     fn lookup(self, table: &Table, x: &Data, out: &mut Data) -> Option<()> {
         match (table, x, out) {
-            (Table::From8To8(t), Data::I8(x), Data::I8(out)) => threads::rows(self.threads, LEAST, out, 1, |at, part| elementwise::lookup8(&x[at..], t, part)),
-            (Table::From8To16(t), Data::I8(x), Data::I16(out)) => threads::rows(self.threads, LEAST, out, 1, |at, part| elementwise::lookup8(&x[at..], t, part)),
-            (Table::From16To8(t), Data::I16(x), Data::I8(out)) => threads::rows(self.threads, LEAST, out, 1, |at, part| elementwise::lookup16(&x[at..], t, part)),
+            (Table::From8To8(t), Data::I8(x), Data::I8(out)) => threads::rows(self.threads, LEAST, out, 1, |at, part| lookup::lookup_bytes(self.isa, &x[at..], t, part)),
+            (Table::From8To16(t), Data::I8(x), Data::I16(out)) => threads::rows(self.threads, LEAST, out, 1, |at, part| lookup::lookup8(&x[at..], t, part)),
+            (Table::From16To8(t), Data::I16(x), Data::I8(out)) => threads::rows(self.threads, LEAST, out, 1, |at, part| lookup::lookup16(&x[at..], t, part)),
             (Table::From16To16(t), Data::I16(x), Data::I16(out)) => {
-                threads::rows(self.threads, LEAST, out, 1, |at, part| elementwise::lookup16(&x[at..], t, part));
+                threads::rows(self.threads, LEAST, out, 1, |at, part| lookup::lookup16(&x[at..], t, part));
             }
             _ => return None,
         }

@@ -209,7 +209,6 @@ impl Batched {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "operands, extents and destination of one product")]
     fn split<T: Element>(
         &self,
         isa: Isa,

@@ -114,6 +114,7 @@ impl Columns {
 
     /// A block of accumulators `acc[i·stride + j]` into `out[i·ldo + j]`, columns from `j0`.
     #[inline(always)]
+    #[expect(clippy::too_many_arguments, reason = "a block is a place in three arrays")]
     pub fn finish_block(&self, acc: &[i32], stride: usize, j0: usize, cols: usize, out: &mut OutMut<'_>, at: usize, ldo: usize) {
         match out {
             OutMut::I8(v) => self.finish_into(acc, stride, j0, cols, &mut v[at..], ldo, |x| x as i8),

@@ -98,20 +98,6 @@ multiversion! {
     }
 }
 
-/// `out = table[x as unsigned]`: a table of 65,536 entries rotated so that index 0 is value 0.
-pub fn lookup16<O: Element>(x: &[i16], table: &[O; 65_536], out: &mut [O]) {
-    for (o, x) in out.iter_mut().zip(x) {
-        *o = table[usize::from(x.cast_unsigned())];
-    }
-}
-
-/// `out = table[x as unsigned]`: a table of 256 entries rotated so that index 0 is value 0.
-pub fn lookup8<O: Element>(x: &[i8], table: &[O; 256], out: &mut [O]) {
-    for (o, x) in out.iter_mut().zip(x) {
-        *o = table[usize::from(x.cast_unsigned())];
-    }
-}
-
 multiversion! {
     /// Lower and upper end of the values; `(MAX, MIN)` for none.
     pub fn extent<A: Element>(x: &[A], out: &mut (i32, i32)) {

@@ -82,7 +82,7 @@ pub fn gemm16(isa: Isa, form: Form, a: Left16<'_>, w: Right<'_, Line16>, cols: &
         return;
     }
     let panels = w.n.div_ceil(PANEL);
-    assert!(w.steps % 2 == 0 && w.lines.len() >= panels * w.steps, "packed panels too short");
+    assert!(w.steps.is_multiple_of(2) && w.lines.len() >= panels * w.steps, "packed panels too short");
     assert!(a.data.len() >= (a.rows - 1) * a.stride + w.steps * 2, "left operand too short");
     check_dest(w.n, w.j0, a.rows, cols, dest);
     let block = (LEFT_BLOCK_BYTES / (w.steps * 4).max(1)).max(40).next_multiple_of(40);

@@ -74,12 +74,14 @@ impl fmt::Display for Tier {
 pub struct Isa {
     tier: Tier,
     paired: bool,
+    permutes_bytes: bool,
 }
 
 impl Isa {
     /// Asks the CPU.
     pub fn new(tier: Tier) -> Option<Self> {
-        supported(tier).then(|| Self { tier, paired: tier == Tier::Avx512Vnni && adds_beside_dots() })
+        let wide = tier == Tier::Avx512Vnni;
+        supported(tier).then(|| Self { tier, paired: wide && adds_beside_dots(), permutes_bytes: wide && permutes_bytes() })
     }
 
     /// The tier.
@@ -91,6 +93,11 @@ impl Isa {
     /// (half the dot products, two additions each; see [`super::gemm`]) is the faster one.
     pub const fn prefers_paired(self) -> bool {
         self.paired
+    }
+
+    /// Whether the 512-bit tier may also use VBMI: bytes permuted across two registers.
+    pub const fn permutes_bytes(self) -> bool {
+        self.permutes_bytes
     }
 }
 
@@ -113,6 +120,16 @@ fn supported(tier: Tier) -> bool {
 #[cfg(not(target_arch = "x86_64"))]
 fn supported(tier: Tier) -> bool {
     tier == Tier::Scalar
+}
+
+#[cfg(target_arch = "x86_64")]
+fn permutes_bytes() -> bool {
+    is_x86_feature_detected!("avx512vbmi")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn permutes_bytes() -> bool {
+    false
 }
 
 /// AMD cores have four vector pipes of which two multiply; Intel's two 512-bit ports do both.

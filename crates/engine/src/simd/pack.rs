@@ -54,7 +54,7 @@ impl Packed16 {
         self.lines.resize(panels(n) * self.steps, Line16([0; 32]));
         let steps = self.steps;
         for (p, panel) in self.lines.chunks_exact_mut(steps.max(1)).enumerate() {
-            if (p + 1) * PANEL > n || k % STEP != 0 {
+            if (p + 1) * PANEL > n || !k.is_multiple_of(STEP) {
                 panel.fill(Line16([0; 32]));
             }
             for c in 0..PANEL.min(n - p * PANEL) {

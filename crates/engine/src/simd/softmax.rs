@@ -21,7 +21,7 @@ pub struct SoftmaxParams {
 /// # Panics
 /// When slices are not whole rows or the table is empty: a caller's bug.
 pub fn softmax(isa: Isa, x: &[i16], n: usize, p: &SoftmaxParams, e: &mut [i32], out: &mut [i16]) {
-    assert!(n > 0 && x.len() == out.len() && x.len() % n == 0 && e.len() >= n && !p.table.is_empty(), "softmax of ragged rows");
+    assert!(n > 0 && x.len() == out.len() && x.len().is_multiple_of(n) && e.len() >= n && !p.table.is_empty(), "softmax of ragged rows");
     for (x, out) in x.chunks_exact(n).zip(out.chunks_exact_mut(n)) {
         match isa.tier() {
             #[cfg(target_arch = "x86_64")]
