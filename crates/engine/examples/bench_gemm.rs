@@ -9,7 +9,7 @@ use assay_engine::{
         columns::{Columns, OutMut},
         gemm::{Dest, Form, Left8, Left16, Right, gemm8, gemm16},
         isa::Isa,
-        pack::{Packed8, Packed16},
+        pack::{Order, Packed8, Packed16},
     },
 };
 use assay_graph::DType;
@@ -43,12 +43,13 @@ struct Layer {
 fn main() {
     let rows: usize = std::env::args().nth(1).and_then(|a| a.parse().ok()).unwrap_or(64);
     let mut seed = 1;
+    let Some(scalar) = Isa::new(Tier::Scalar) else { return };
     let layers: Vec<Layer> = (0..6)
         .flat_map(|_| LAYERS)
         .map(|(k, n)| {
             let w = values(n * k, -127, 127, &mut seed);
             let mut wide = Packed16::default();
-            wide.fill(&w, k, n, k);
+            wide.fill(scalar, &w, Order::Rows, k, n, k);
             let narrow = Packed8::new(&w.iter().map(|x| *x as i8).collect::<Vec<_>>(), n, k);
             let plain = Columns::new(vec![(77, 12i8); n].into_iter(), DType::I16, -32640, 32640);
             let (paired, bytes) = (plain.clone().corrected(&wide.pair_sums()), plain.clone().corrected(&narrow.offset_sums()));

@@ -10,7 +10,7 @@ use crate::{
         elementwise::{Element, offset8, widen16},
         gemm::{Dest, Form, Left8, Left16, Right, gemm8, gemm16},
         isa::{Isa, Tier},
-        pack::{PANEL, Packed8, Packed16, padded},
+        pack::{Order, PANEL, Packed8, Packed16, padded},
     },
     threads,
 };
@@ -86,7 +86,7 @@ impl Product {
             return Some(Self { panels: Panels::Narrow(packed), columns, n, k });
         }
         let mut packed = Packed16::default();
-        packed.fill(&values, k, n, k);
+        packed.fill(isa, &values, Order::Rows, k, n, k);
         let peak = values.iter().map(|w| i32::from(*w).abs()).max().unwrap_or(0);
         let fits = x.lo.min(0) - peak >= i32::from(i16::MIN) && x.hi.max(0) + peak <= i32::from(i16::MAX);
         if isa.prefers_paired() && fits {
@@ -233,8 +233,8 @@ impl Batched {
         with_scratch(|scratch| {
             let mut packed = std::mem::take(&mut scratch.packed);
             match b {
-                Rows::I16(v) => packed.fill(v, e.k, e.n, e.k),
-                b => packed.fill(widened(isa, b, e.n, e.k, &mut scratch.wide), stride, e.n, e.k),
+                Rows::I16(v) => packed.fill(isa, v, Order::Rows, e.k, e.n, e.k),
+                Rows::I8(v) => packed.fill(isa, v, Order::Rows, e.k, e.n, e.k),
             }
             let data = match a {
                 Rows::I16(v) if stride == e.k => v,

@@ -52,7 +52,7 @@ impl Rng {
         let dtype = self.narrow_type();
         let peak = i64::from(x.lo.unsigned_abs().max(x.hi.unsigned_abs()).max(1));
         let room = ((1i64 << 29) / (peak * cols as i64)).clamp(1, i64::from(dtype.range().1)) as i32;
-        let all_negative = self.below(2) == 0 && -room - 1 >= dtype.range().0;
+        let all_negative = self.below(2) == 0 && -room > dtype.range().0;
         let rows: Vec<WeightRow> = (0..rows)
             .map(|_| WeightRow {
                 shift: self.below(20) as i8 - if self.below(9) == 0 { 3 } else { 0 },

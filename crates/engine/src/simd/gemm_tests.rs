@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use assay_graph::DType;
 
 use super::*;
-use crate::simd::pack::{Packed8, Packed16, padded};
+use crate::simd::pack::{Order, Packed8, Packed16, padded};
 
 /// Deterministic values that hit the extremes often.
 struct Values(u64);
@@ -77,7 +77,7 @@ proptest! {
         let mut left16 = vec![0i16; m * kp];
         for i in 0..m { for c in 0..k { left16[i * kp + c] = a[i * k + c] as i16; } }
         let mut packed = Packed16::default();
-        packed.fill(&w.iter().map(|x| *x as i16).collect::<Vec<_>>(), k, n, k);
+        packed.fill(isas()[0], &w.iter().map(|x| *x as i16).collect::<Vec<_>>(), Order::Rows, k, n, k);
         for isa in isas() {
             let mut data = zeros(DTYPES[d], m * stride);
             let mut dest = Dest { out: out_of(&mut data), at: 0, stride };
@@ -99,7 +99,7 @@ proptest! {
         let mut left16 = vec![0i16; m * kp];
         for i in 0..m { for c in 0..k { left16[i * kp + c] = a[i * k + c] as i16; } }
         let mut packed = Packed16::default();
-        packed.fill(&w.iter().map(|x| *x as i16).collect::<Vec<_>>(), k, n, k);
+        packed.fill(isas()[0], &w.iter().map(|x| *x as i16).collect::<Vec<_>>(), Order::Rows, k, n, k);
         let cols = cols.corrected(&packed.pair_sums());
         for isa in isas() {
             let mut data = zeros(DTYPES[d], m * n);

@@ -45,4 +45,6 @@ pub mod isa;
 pub mod lookup;
 pub mod norm;
 pub mod pack;
+#[cfg(target_arch = "x86_64")]
+mod pack_avx512;
 pub mod softmax;

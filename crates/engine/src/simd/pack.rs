@@ -4,6 +4,11 @@
 //! 64-byte line: 16 columns × 2 values (`i16`) or 16 columns × 4 values (`i8`), so that one line is one operand of a dot instruction.
 //! Reductions are padded with zeros to a multiple of 4, columns to a multiple of 16.
 
+use super::{
+    elementwise::Element,
+    isa::{Isa, Tier},
+};
+
 /// Columns of a panel.
 pub const PANEL: usize = 16;
 /// Reductions are padded to a multiple of this.
@@ -42,32 +47,38 @@ pub struct Packed16 {
     pub lines: Vec<Line16>,
 }
 
+/// Where the rows of a matrix lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Row `j` is `k` contiguous elements at `j·stride`.
+    Rows,
+    /// Element `i` of row `j` is at `i·stride + j`: the matrix is stored transposed.
+    Columns,
+}
+
 impl Packed16 {
-    /// Packs rows `rows[r·stride … r·stride + k]`, `r < n`, reusing the allocation of `self`.
+    /// Packs an `n × k` matrix of `i8` or `i16`, reusing the allocation of `self`.
     ///
     /// # Panics
-    /// When `rows` is shorter than `(n − 1)·stride + k`: a caller's bug.
-    pub fn fill(&mut self, rows: &[i16], stride: usize, n: usize, k: usize) {
-        self.n = n;
-        self.k = k;
-        self.steps = padded(k) / 2;
+    /// When `x` is shorter than the matrix: a caller's bug, checked because the kernels rely on it.
+    pub fn fill<E: Element>(&mut self, isa: Isa, x: &[E], order: Order, stride: usize, n: usize, k: usize) {
+        assert!(size_of::<E>() <= 2, "weights have at most 16 bits");
+        let (major, minor) = if order == Order::Rows { (n, k) } else { (k, n) };
+        assert!(n == 0 || k == 0 || x.len() >= (major - 1) * stride + minor, "matrix too short");
+        (self.n, self.k, self.steps) = (n, k, padded(k) / 2);
         self.lines.resize(panels(n) * self.steps, Line16([0; 32]));
-        let steps = self.steps;
-        for (p, panel) in self.lines.chunks_exact_mut(steps.max(1)).enumerate() {
-            if (p + 1) * PANEL > n || !k.is_multiple_of(STEP) {
-                panel.fill(Line16([0; 32]));
-            }
-            for c in 0..PANEL.min(n - p * PANEL) {
-                let start = (p * PANEL + c) * stride;
-                let row = &rows[start..start + k];
-                let (pairs, rest) = row.as_chunks::<2>();
-                for (line, pair) in panel.iter_mut().zip(pairs) {
-                    line.0[2 * c] = pair[0];
-                    line.0[2 * c + 1] = pair[1];
-                }
-                if let (Some(x), Some(line)) = (rest.first(), panel.get_mut(pairs.len())) {
-                    line.0[2 * c] = *x;
-                }
+        for (p, panel) in self.lines.chunks_exact_mut(self.steps.max(1)).enumerate() {
+            let columns = PANEL.min(n - p * PANEL);
+            let from = &x[p * PANEL * if order == Order::Rows { stride } else { 1 }..];
+            match (isa.tier(), order) {
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: `isa` shows the CPU has the features; the assertions above cover `columns` rows of `k` elements; a panel has `padded(k) / 2` lines.
+                (Tier::Avx512Vnni, Order::Rows) => unsafe { super::pack_avx512::rows(from.as_ptr(), stride, columns, k, panel) },
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: as above, for `k` rows of `columns` elements.
+                (Tier::Avx512Vnni, Order::Columns) => unsafe { super::pack_avx512::columns(from.as_ptr(), stride, columns, k, panel) },
+                (_, Order::Rows) => fill_rows(from, stride, columns, k, panel),
+                (_, Order::Columns) => fill_columns(from, stride, columns, k, panel),
             }
         }
     }
@@ -85,6 +96,24 @@ impl Packed16 {
             }
         }
         sums
+    }
+}
+
+fn fill_rows<E: Element>(x: &[E], stride: usize, n: usize, k: usize, panel: &mut [Line16]) {
+    panel.fill(Line16([0; 32]));
+    for c in 0..n {
+        for (i, v) in x[c * stride..c * stride + k].iter().enumerate() {
+            panel[i / 2].0[2 * c + i % 2] = v.wide() as i16;
+        }
+    }
+}
+
+fn fill_columns<E: Element>(x: &[E], stride: usize, n: usize, k: usize, panel: &mut [Line16]) {
+    panel.fill(Line16([0; 32]));
+    for i in 0..k {
+        for (c, v) in x[i * stride..i * stride + n].iter().enumerate() {
+            panel[i / 2].0[2 * c + i % 2] = v.wide() as i16;
+        }
     }
 }
 
@@ -130,5 +159,40 @@ impl Packed8 {
             }
         }
         sums
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn check<E: Element>(x: &[E], n: usize, k: usize, extra: usize) -> Result<(), TestCaseError> {
+        for isa in Tier::available().into_iter().filter_map(Isa::new) {
+            for (order, stride) in [(Order::Rows, k + extra), (Order::Columns, n + extra)] {
+                let mut p = Packed16 { lines: vec![Line16([99; 32]); 1], ..Packed16::default() };
+                p.fill(isa, x, order, stride, n, k);
+                for j in 0..panels(n) * PANEL {
+                    for i in 0..padded(k) {
+                        let at = if order == Order::Rows { j * stride + i } else { i * stride + j };
+                        let want = if j < n && i < k { x[at].wide() } else { 0 };
+                        let have = p.lines[j / PANEL * p.steps + i / 2].0[j % PANEL * 2 + i % 2];
+                        prop_assert_eq!(i32::from(have), want, "{} {:?} {} {}", isa.tier(), order, j, i);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn lines_hold_every_element(n in 1usize..50, k in 1usize..80, extra in 0usize..5, seed: u16) {
+            let len = (n + extra) * (k + extra);
+            let x: Vec<i16> = (0..len).map(|i| (i as u16).wrapping_mul(40_503).wrapping_add(seed).cast_signed()).collect();
+            check(&x, n, k, extra)?;
+            check(&x.iter().map(|v| (*v >> 8) as i8).collect::<Vec<_>>(), n, k, extra)?;
+        }
     }
 }
