@@ -227,19 +227,24 @@ impl Chain {
     }
 
     fn admit(&self, raw: Bytes, local: bool) -> Result<B256, PoolError> {
-        let tip = self.tip();
+        let gas_limit = self.tip().header.gas_limit;
         let decoded = Decoded::decode(raw, self.chain_id, accepts_large_calldata)?;
         let hash = decoded.hash();
         if self.pool.lock().contains(&hash) {
             return Err(PoolError::AlreadyKnown(hash));
         }
-        Pool::check_static(&decoded, tip.header.gas_limit)?;
+        Pool::check_static(&decoded, gas_limit)?;
         let transaction = Arc::new(decoded.recover()?);
-        let account = tip.view.account(&transaction.sender())?.unwrap_or_default();
-        let delegated = self.is_delegated(&tip.view, &account)?;
         {
             let mut pool = self.pool.lock();
-            // A block may have been written since `tip` was taken; the pool's own nonce is never older.
+            // The newest state changes only under this lock, so nonce and balance cannot be outdated when the
+            // transaction enters: an outdated nonce would look like a gap that nothing closes.
+            let tip = self.tip();
+            let account = tip
+                .view
+                .account(&transaction.sender())?
+                .unwrap_or_default();
+            let delegated = self.is_delegated(&tip.view, &account)?;
             pool.add(Arc::clone(&transaction), &account, delegated, local)?;
         }
         if self.events.receiver_count() > 0 {
