@@ -14,7 +14,14 @@ use assay_engine::{
 };
 use assay_graph::DType;
 
-const LAYERS: [(usize, usize); 6] = [(384, 384), (384, 384), (384, 384), (384, 384), (384, 1536), (1536, 384)];
+const LAYERS: [(usize, usize); 6] = [
+    (384, 384),
+    (384, 384),
+    (384, 384),
+    (384, 384),
+    (384, 1536),
+    (1536, 384),
+];
 
 fn cpu_ns() -> u64 {
     let t = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
@@ -24,7 +31,9 @@ fn cpu_ns() -> u64 {
 fn values(n: usize, lo: i32, hi: i32, seed: &mut u64) -> Vec<i16> {
     let mut out = Vec::with_capacity(n);
     for _ in 0..n {
-        *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        *seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         out.push((lo + ((*seed >> 40) as i32) % (hi - lo + 1)) as i16);
     }
     out
@@ -41,9 +50,14 @@ struct Layer {
 }
 
 fn main() {
-    let rows: usize = std::env::args().nth(1).and_then(|a| a.parse().ok()).unwrap_or(64);
+    let rows: usize = std::env::args()
+        .nth(1)
+        .and_then(|a| a.parse().ok())
+        .unwrap_or(64);
     let mut seed = 1;
-    let Some(scalar) = Isa::new(Tier::Scalar) else { return };
+    let Some(scalar) = Isa::new(Tier::Scalar) else {
+        return;
+    };
     let layers: Vec<Layer> = (0..6)
         .flat_map(|_| LAYERS)
         .map(|(k, n)| {
@@ -52,8 +66,19 @@ fn main() {
             wide.fill(scalar, &w, Order::Rows, k, n, k);
             let narrow = Packed8::new(&w.iter().map(|x| *x as i8).collect::<Vec<_>>(), n, k);
             let plain = Columns::new(vec![(77, 12i8); n].into_iter(), DType::I16, -32640, 32640);
-            let (paired, bytes) = (plain.clone().corrected(&wide.pair_sums()), plain.clone().corrected(&narrow.offset_sums()));
-            Layer { k, n, wide, narrow, plain, paired, bytes }
+            let (paired, bytes) = (
+                plain.clone().corrected(&wide.pair_sums()),
+                plain.clone().corrected(&narrow.offset_sums()),
+            );
+            Layer {
+                k,
+                n,
+                wide,
+                narrow,
+                plain,
+                paired,
+                bytes,
+            }
         })
         .collect();
     let macs: usize = layers.iter().map(|l| l.k * l.n * rows).sum();
@@ -67,15 +92,43 @@ fn main() {
             for (form, times) in times.iter_mut().enumerate() {
                 let start = cpu_ns();
                 for l in &layers {
-                    let mut dest = Dest { out: OutMut::I16(&mut out), at: 0, stride: l.n };
-                    let left = Left16 { data: &x, stride: l.k, rows };
-                    let right = Right { lines: &l.wide.lines[..], steps: l.wide.steps, n: l.n, j0: 0 };
+                    let mut dest = Dest {
+                        out: OutMut::I16(&mut out),
+                        at: 0,
+                        stride: l.n,
+                    };
+                    let left = Left16 {
+                        data: &x,
+                        stride: l.k,
+                        rows,
+                    };
+                    let right = Right {
+                        lines: &l.wide.lines[..],
+                        steps: l.wide.steps,
+                        n: l.n,
+                        j0: 0,
+                    };
                     match form {
                         0 => gemm16(isa, Form::Plain, left, right, &l.plain, &mut dest),
                         1 => gemm16(isa, Form::Paired, left, right, &l.paired, &mut dest),
                         _ => {
-                            let right = Right { lines: &l.narrow.lines[..], steps: l.narrow.steps, n: l.n, j0: 0 };
-                            gemm8(isa, Left8 { data: &x8, stride: l.k, rows }, right, &l.bytes, &mut dest);
+                            let right = Right {
+                                lines: &l.narrow.lines[..],
+                                steps: l.narrow.steps,
+                                n: l.n,
+                                j0: 0,
+                            };
+                            gemm8(
+                                isa,
+                                Left8 {
+                                    data: &x8,
+                                    stride: l.k,
+                                    rows,
+                                },
+                                right,
+                                &l.bytes,
+                                &mut dest,
+                            );
                         }
                     }
                 }
@@ -85,7 +138,10 @@ fn main() {
         for (name, times) in ["i16 plain", "i16 paired", "i8"].iter().zip(&mut times) {
             times.sort_by(f64::total_cmp);
             let (best, median) = (times[0], times[times.len() / 2]);
-            println!("{tier:<11} {name:<10} median {median:7.3} ms  best {best:7.3} ms  {:6.1} GMAC/s", macs as f64 / best / 1e6);
+            println!(
+                "{tier:<11} {name:<10} median {median:7.3} ms  best {best:7.3} ms  {:6.1} GMAC/s",
+                macs as f64 / best / 1e6
+            );
         }
     }
 }

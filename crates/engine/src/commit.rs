@@ -42,16 +42,29 @@ pub(crate) struct Blocks {
 impl Blocks {
     pub(crate) fn new(header: Header, threads: usize, salt: &Hash, input: &[u8]) -> Self {
         let block = 1usize << header.block_bits.clamp(10, 14);
-        Self { block, threads, salt: *salt, leaves: vec![input_commit(salt, input)] }
+        Self {
+            block,
+            threads,
+            salt: *salt,
+            leaves: vec![input_commit(salt, input)],
+        }
     }
 
     /// Hashes the blocks of one node's output.
     pub(crate) fn add(&mut self, data: &Data) {
         let bytes = canonical(data);
         if self.threads > 1 && bytes.len() > self.block {
-            self.leaves.par_extend(bytes.par_chunks(self.block).map(|b| leaf_hash(Family::Trace, b)));
+            self.leaves.par_extend(
+                bytes
+                    .par_chunks(self.block)
+                    .map(|b| leaf_hash(Family::Trace, b)),
+            );
         } else {
-            self.leaves.extend(bytes.chunks(self.block).map(|b| leaf_hash(Family::Trace, b)));
+            self.leaves.extend(
+                bytes
+                    .chunks(self.block)
+                    .map(|b| leaf_hash(Family::Trace, b)),
+            );
         }
     }
 
@@ -59,20 +72,34 @@ impl Blocks {
         let own = output_commit(&self.salt, &canonical(&output.data));
         let input = self.leaves.first().copied().unwrap_or_default();
         self.leaves.push(own);
-        TracedRun { output, seq, input_commit: input, output_commit: own, tree: Tree::new(Family::Trace, self.leaves) }
+        TracedRun {
+            output,
+            seq,
+            input_commit: input,
+            output_commit: own,
+            tree: Tree::new(Family::Trace, self.leaves),
+        }
     }
 }
 
 impl FullRun {
     /// Leaf hashes of the blocks of one node's output; none for a node that does not exist.
     fn leaves(&self, layout: &Layout, node: u32) -> Vec<Hash> {
-        let Some(tensor) = self.outputs.get(node as usize) else { return Vec::new() };
-        canonical(&tensor.data).chunks(layout.block_bytes()).map(|b| leaf_hash(Family::Trace, b)).collect()
+        let Some(tensor) = self.outputs.get(node as usize) else {
+            return Vec::new();
+        };
+        canonical(&tensor.data)
+            .chunks(layout.block_bytes())
+            .map(|b| leaf_hash(Family::Trace, b))
+            .collect()
     }
 
     /// The committed tree of this run, equal to that of [`Engine::run_traced`](crate::Engine::run_traced).
     pub fn committed_tree(&self, layout: &Layout, salt: &Hash) -> Tree {
-        let bytes = |t: Option<&Tensor>| t.map(|t| canonical(&t.data).into_owned()).unwrap_or_default();
+        let bytes = |t: Option<&Tensor>| {
+            t.map(|t| canonical(&t.data).into_owned())
+                .unwrap_or_default()
+        };
         let mut leaves = vec![input_commit(salt, &bytes(self.outputs.first()))];
         leaves.extend(layout.checkpoints().flat_map(|n| self.leaves(layout, n)));
         leaves.push(output_commit(salt, &bytes(self.outputs.last())));
@@ -81,6 +108,12 @@ impl FullRun {
 
     /// The tree of one segment: blocks of all its nodes, which a disputed operator posts the root of.
     pub fn segment_tree(&self, layout: &Layout, segment: u32) -> Tree {
-        Tree::new(Family::Trace, layout.segment_nodes(segment).flat_map(|n| self.leaves(layout, n)).collect())
+        Tree::new(
+            Family::Trace,
+            layout
+                .segment_nodes(segment)
+                .flat_map(|n| self.leaves(layout, n))
+                .collect(),
+        )
     }
 }

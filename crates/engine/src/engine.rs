@@ -9,7 +9,7 @@ use crate::{
     EngineError, Tier,
     commit::{Blocks, TracedRun},
     exec::{Context, Operand},
-    plan::{Kernel, Plan, Step, empty, resize, tensor},
+    plan::{Kernel, Lean, Plan, Step, empty, resize, tensor},
     simd::{bytes::canonical, elementwise::extent, isa::Isa},
 };
 
@@ -24,7 +24,10 @@ pub struct EngineOptions {
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { threads: 1, tier: None }
+        Self {
+            threads: 1,
+            tier: None,
+        }
     }
 }
 
@@ -38,6 +41,15 @@ pub struct Engine {
     threads: usize,
     pool: Option<rayon::ThreadPool>,
     states: Mutex<Vec<State>>,
+}
+
+/// What a run leaves behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keep {
+    /// Buffers are shared, nodes may be fused.
+    Output,
+    /// A buffer for each node.
+    All,
 }
 
 /// Buffers of one run.
@@ -78,7 +90,11 @@ pub struct Computed<'a> {
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine").field("nodes", &self.plan.steps.len()).field("tier", &self.isa.tier()).field("threads", &self.threads).finish_non_exhaustive()
+        f.debug_struct("Engine")
+            .field("nodes", &self.plan.steps.len())
+            .field("tier", &self.isa.tier())
+            .field("threads", &self.threads)
+            .finish_non_exhaustive()
     }
 }
 
@@ -93,10 +109,25 @@ impl Engine {
         let tier = options.tier.map_or_else(Tier::from_env, Ok)?;
         let isa = Isa::new(tier).ok_or(EngineError::TierUnavailable { tier })?;
         let threads = options.threads.max(1);
-        let pool = (threads > 1).then(|| rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|i| format!("engine-{i}")).build());
-        let pool = pool.transpose().map_err(|e| EngineError::Threads { threads, reason: e.to_string() })?;
+        let pool = (threads > 1).then(|| {
+            rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .thread_name(|i| format!("engine-{i}"))
+                .build()
+        });
+        let pool = pool.transpose().map_err(|e| EngineError::Threads {
+            threads,
+            reason: e.to_string(),
+        })?;
         let plan = Plan::new(isa, &graph)?;
-        Ok(Self { graph, plan, isa, threads, pool, states: Mutex::default() })
+        Ok(Self {
+            graph,
+            plan,
+            isa,
+            threads,
+            pool,
+            states: Mutex::default(),
+        })
     }
 
     /// The graph.
@@ -121,11 +152,21 @@ impl Engine {
     ///
     /// # Errors
     /// As [`run`](Self::run).
-    pub fn run_observed(&self, input: &Tensor, observer: &mut (dyn FnMut(Computed<'_>) + Send)) -> Result<Run, EngineError> {
+    pub fn run_observed(
+        &self,
+        input: &Tensor,
+        observer: &mut (dyn FnMut(Computed<'_>) + Send),
+    ) -> Result<Run, EngineError> {
         let seq = self.check(input)?;
         let output = self.with_state(seq, |state| {
-            self.execute(input, &mut state.slots, &state.dims.1, Step::buffer, &mut |node, _| observer(self.computed(node)))?;
-            Ok(self.output(&state.slots, Step::buffer, seq))
+            self.execute(
+                input,
+                &mut state.slots,
+                &state.dims.1,
+                Keep::Output,
+                &mut |node, _| observer(self.computed(node)),
+            )?;
+            Ok(self.output(&state.slots, seq))
         })?;
         Ok(Run { output, seq })
     }
@@ -138,14 +179,25 @@ impl Engine {
     /// As [`run`](Self::run).
     pub fn run_traced(&self, input: &Tensor, salt: &Hash) -> Result<TracedRun, EngineError> {
         let seq = self.check(input)?;
-        let mut blocks = Blocks::new(self.graph.header(), self.threads, salt, &canonical(&input.data));
+        let mut blocks = Blocks::new(
+            self.graph.header(),
+            self.threads,
+            salt,
+            &canonical(&input.data),
+        );
         let output = self.with_state(seq, |state| {
-            self.execute(input, &mut state.slots, &state.dims.1, Step::buffer, &mut |node, data| {
-                if self.plan.steps.get(node).is_some_and(|s| s.checkpoint) {
-                    blocks.add(data);
-                }
-            })?;
-            Ok(self.output(&state.slots, Step::buffer, seq))
+            self.execute(
+                input,
+                &mut state.slots,
+                &state.dims.1,
+                Keep::Output,
+                &mut |node, data| {
+                    if self.plan.steps.get(node).is_some_and(|s| s.checkpoint) {
+                        blocks.add(data);
+                    }
+                },
+            )?;
+            Ok(self.output(&state.slots, seq))
         })?;
         Ok(blocks.finish(output, seq))
     }
@@ -158,10 +210,14 @@ impl Engine {
         let seq = self.check(input)?;
         let dims = self.dims(seq);
         let mut slots: Vec<Data> = self.plan.steps.iter().map(|s| empty(s.ty.dtype)).collect();
-        self.install(|| self.execute(input, &mut slots, &dims, |s| s.source, &mut |_, _| ()))?;
+        self.install(|| self.execute(input, &mut slots, &dims, Keep::All, &mut |_, _| ()))?;
         let mut outputs: Vec<Tensor> = Vec::with_capacity(slots.len());
         for (i, (step, data)) in self.plan.steps.iter().zip(slots).enumerate() {
-            let data = if step.source == i { data } else { outputs.get(step.source).map_or(data, |t| t.data.clone()) };
+            let data = if step.source == i {
+                data
+            } else {
+                outputs.get(step.source).map_or(data, |t| t.data.clone())
+            };
             outputs.push(tensor(step, seq, data));
         }
         Ok(FullRun { outputs, seq })
@@ -174,12 +230,24 @@ impl Engine {
 
     fn computed(&self, node: usize) -> Computed<'_> {
         let kernel = match self.plan.steps.get(node).map(|s| &s.kernel) {
+            _ if self
+                .plan
+                .steps
+                .get(node)
+                .is_some_and(|s| matches!(s.lean, Lean::Fused(_))) =>
+            {
+                "fused product"
+            }
             Some(Kernel::Linear(p)) => p.kernel(),
             Some(Kernel::Conv(c)) => c.kernel(),
             _ => "",
         };
         const NONE: Op = Op::ArgMax;
-        Computed { node, op: self.graph.nodes().get(node).map_or(&NONE, |n| &n.op), kernel }
+        Computed {
+            node,
+            op: self.graph.nodes().get(node).map_or(&NONE, |n| &n.op),
+            kernel,
+        }
     }
 
     fn dims(&self, seq: u32) -> Vec<Vec<usize>> {
@@ -193,8 +261,15 @@ impl Engine {
         }
     }
 
-    fn with_state<R: Send>(&self, seq: u32, f: impl FnOnce(&mut State) -> Result<R, EngineError> + Send) -> Result<R, EngineError> {
-        let mut state = self.states.lock().pop().unwrap_or_else(|| State { slots: vec![Data::I8(Vec::new()); self.plan.slots], dims: (0, Vec::new()) });
+    fn with_state<R: Send>(
+        &self,
+        seq: u32,
+        f: impl FnOnce(&mut State) -> Result<R, EngineError> + Send,
+    ) -> Result<R, EngineError> {
+        let mut state = self.states.lock().pop().unwrap_or_else(|| State {
+            slots: vec![Data::I8(Vec::new()); self.plan.slots],
+            dims: (0, Vec::new()),
+        });
         if state.dims.0 != seq {
             state.dims = (seq, self.dims(seq));
         }
@@ -203,42 +278,76 @@ impl Engine {
         result
     }
 
-    fn output(&self, slots: &[Data], buffer: fn(&Step) -> usize, seq: u32) -> Tensor {
+    fn output(&self, slots: &[Data], seq: u32) -> Tensor {
         let last = self.plan.steps.last();
-        let data = last.and_then(|s| slots.get(buffer(s))).cloned();
+        let data = last.and_then(|s| slots.get(s.slot)).cloned();
         match (last, data) {
             (Some(step), Some(data)) => tensor(step, seq, data),
-            _ => Tensor { dims: vec![0], data: Data::I8(Vec::new()) },
+            _ => Tensor {
+                dims: vec![0],
+                data: Data::I8(Vec::new()),
+            },
         }
     }
 
-    /// Computes all nodes in order; `buffer` says where each one's bytes go, `after` sees them.
+    /// Computes all nodes in order; `after` sees what each one produced.
     fn execute(
         &self,
         input: &Tensor,
         slots: &mut [Data],
         dims: &[Vec<usize>],
-        buffer: fn(&Step) -> usize,
+        keep: Keep,
         after: &mut dyn FnMut(usize, &Data),
     ) -> Result<(), EngineError> {
-        let context = Context { isa: self.isa, threads: self.threads };
+        let lean = keep == Keep::Output;
+        let buffer = |s: &Step| if lean { s.slot } else { s.source };
+        let context = Context {
+            isa: self.isa,
+            threads: self.threads,
+        };
         for (i, step) in self.plan.steps.iter().enumerate() {
-            let fail = |what| EngineError::Graph { node: i as u32, what };
+            let fail = |what| EngineError::Graph {
+                node: i as u32,
+                what,
+            };
             let at = buffer(step);
             let own = dims.get(i).ok_or(fail("node without dimensions"))?;
+            if lean && matches!(step.lean, Lean::Skipped) {
+                continue;
+            }
             if !matches!(step.kernel, Kernel::View) {
-                let mut out = std::mem::replace(slots.get_mut(at).ok_or(fail("node without a buffer"))?, Data::I8(Vec::new()));
+                let mut out = std::mem::replace(
+                    slots.get_mut(at).ok_or(fail("node without a buffer"))?,
+                    Data::I8(Vec::new()),
+                );
                 resize(&mut out, step.ty.dtype, own.iter().product());
                 if matches!(step.kernel, Kernel::Input) {
                     copy(&input.data, &mut out);
                 } else {
-                    let mut operands = [Operand { dims: own, data: &input.data }; assay_graph::MAX_INPUTS];
-                    for (o, p) in operands.iter_mut().zip(&step.inputs) {
+                    let mut operands = [Operand {
+                        dims: own,
+                        data: &input.data,
+                    }; assay_graph::MAX_INPUTS];
+                    let reads = step.reads(lean);
+                    for (o, p) in operands.iter_mut().zip(reads) {
                         let producer = self.plan.steps.get(*p).and_then(|s| slots.get(buffer(s)));
-                        *o = Operand { dims: dims.get(*p).ok_or(fail("operand without dimensions"))?, data: producer.ok_or(fail("operand without a buffer"))? };
+                        *o = Operand {
+                            dims: dims.get(*p).ok_or(fail("operand without dimensions"))?,
+                            data: producer.ok_or(fail("operand without a buffer"))?,
+                        };
                     }
-                    let operands = operands.get(..step.inputs.len()).ok_or(fail("too many operands"))?;
-                    context.run(step, operands, own, &mut out).ok_or(fail("operand of another type than the operator takes"))?;
+                    let operands = operands
+                        .get(..reads.len())
+                        .ok_or(fail("too many operands"))?;
+                    let done = match &step.lean {
+                        Lean::Fused(f) if lean => self
+                            .plan
+                            .steps
+                            .get(f.matmul)
+                            .and_then(|m| context.run_fused(f, m, operands, &mut out)),
+                        _ => context.run(step, operands, own, &mut out),
+                    };
+                    done.ok_or(fail("operand of another type than the operator takes"))?;
                 }
                 if let Some(slot) = slots.get_mut(at) {
                     *slot = out;
@@ -251,12 +360,23 @@ impl Engine {
 
     /// Checks an input against the graph's declaration; returns its positions.
     fn check(&self, input: &Tensor) -> Result<u32, EngineError> {
-        let ty = self.graph.input_type().ok_or(EngineError::Graph { node: 0, what: "the graph is empty" })?;
+        let ty = self.graph.input_type().ok_or(EngineError::Graph {
+            node: 0,
+            what: "the graph is empty",
+        })?;
         if input.data.dtype() != ty.dtype {
-            return Err(EngineError::InputType { want: ty.dtype, have: input.data.dtype() });
+            return Err(EngineError::InputType {
+                want: ty.dtype,
+                have: input.data.dtype(),
+            });
         }
-        let seq = positions(ty, &input.dims).filter(|s| (1..=self.plan.max_seq).contains(s) && input.data.len() == ty.len(*s));
-        let seq = seq.ok_or_else(|| EngineError::InputShape { want: shape_text(ty), max_seq: self.plan.max_seq, have: input.dims.clone() })?;
+        let seq = positions(ty, &input.dims)
+            .filter(|s| (1..=self.plan.max_seq).contains(s) && input.data.len() == ty.len(*s));
+        let seq = seq.ok_or_else(|| EngineError::InputShape {
+            want: shape_text(ty),
+            max_seq: self.plan.max_seq,
+            have: input.dims.clone(),
+        })?;
         let mut ends = (i32::MAX, i32::MIN);
         match &input.data {
             Data::I8(v) => extent(self.isa, v, &mut ends),
@@ -266,17 +386,22 @@ impl Engine {
         if ends.0 >= ty.lo && ends.1 <= ty.hi {
             return Ok(seq);
         }
-        let outside = (0..input.data.len()).find_map(|i| input.data.get(i).filter(|v| *v < ty.lo || *v > ty.hi).map(|v| (i, v)));
+        let outside = (0..input.data.len()).find_map(|i| {
+            input
+                .data
+                .get(i)
+                .filter(|v| *v < ty.lo || *v > ty.hi)
+                .map(|v| (i, v))
+        });
         match outside {
-            Some((index, value)) => Err(EngineError::InputRange { index, value, lo: ty.lo, hi: ty.hi }),
+            Some((index, value)) => Err(EngineError::InputRange {
+                index,
+                value,
+                lo: ty.lo,
+                hi: ty.hi,
+            }),
             None => Ok(seq),
         }
-    }
-}
-
-impl Step {
-    fn buffer(&self) -> usize {
-        self.slot
     }
 }
 
@@ -298,7 +423,9 @@ fn positions(ty: &TensorType, dims: &[usize]) -> Option<u32> {
     for (declared, have) in ty.shape.iter().zip(dims) {
         match declared {
             Dim::Fixed(n) if *n as usize == *have => {}
-            Dim::Seq if seq.is_none_or(|s| s as usize == *have) => seq = Some(u32::try_from(*have).ok()?),
+            Dim::Seq if seq.is_none_or(|s| s as usize == *have) => {
+                seq = Some(u32::try_from(*have).ok()?)
+            }
             _ => return None,
         }
     }

@@ -36,7 +36,9 @@ pub enum EngineError {
         have: DType,
     },
     /// The input has another shape than the graph's input node.
-    #[error("the input has shape {have:?}, the graph takes {want} with at most {max_seq} positions")]
+    #[error(
+        "the input has shape {have:?}, the graph takes {want} with at most {max_seq} positions"
+    )]
     InputShape {
         /// Declared shape, `seq` for the number of positions.
         want: String,

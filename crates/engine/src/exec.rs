@@ -5,9 +5,9 @@ use assay_graph::Data;
 use crate::{
     conv::Shape,
     moves,
-    plan::{Kernel, Step, Table},
+    plan::{Fused, Kernel, Step, Table},
     pool,
-    product::{Extents, Rows},
+    product::{Batched, Factor, Rows, View},
     simd::{elementwise, isa::Isa, lookup, norm, softmax},
     threads,
 };
@@ -54,7 +54,13 @@ pub(crate) struct Context {
 
 impl Context {
     /// Computes `step` into `out`, which has the output's type and length. `None`: operands of another type than the operator takes.
-    pub(crate) fn run(self, step: &Step, operands: &[Operand<'_>], dims: &[usize], out: &mut Data) -> Option<()> {
+    pub(crate) fn run(
+        self,
+        step: &Step,
+        operands: &[Operand<'_>],
+        dims: &[usize],
+        out: &mut Data,
+    ) -> Option<()> {
         let x = *operands.first()?;
         let (isa, threads) = (self.isa, self.threads);
         let last = x.dims.last().copied().unwrap_or(1).max(1);
@@ -63,9 +69,7 @@ impl Context {
             Kernel::Linear(product) => product.run(isa, threads, Rows::of(x.data)?, out),
             Kernel::Conv(conv) => conv.run(isa, threads, Rows::of(x.data)?, out),
             Kernel::MatMul(batched) => {
-                let [.., m, n] = *dims else { return None };
-                let b = operands.get(1)?;
-                batched.run(isa, threads, Rows::of(x.data)?, Rows::of(b.data)?, Extents { m, n, k: last }, out);
+                self.product(batched, operands, [View::Plain; 2], false, out)?
             }
             Kernel::Add { left, how } => {
                 let b = operands.get(1)?.data;
@@ -73,7 +77,12 @@ impl Context {
                     elementwise::add(isa, &a[at..], &b[at..], *left, *how, part);
                 }))));
             }
-            Kernel::AddRows { rows, cols, left, how } => {
+            Kernel::AddRows {
+                rows,
+                cols,
+                left,
+                how,
+            } => {
                 let [.., r, c] = *x.dims else { return None };
                 typed!(x.data, a => typed!(rows, b => typed!(out, out => threads::rows(threads, 8, out, c, |first, part| {
                     for (i, part) in part.chunks_exact_mut(c).enumerate() {
@@ -82,22 +91,31 @@ impl Context {
                     }
                 }))));
             }
-            Kernel::Rescale(how) => typed!(x.data, a => typed!(out, out => threads::rows(threads, LEAST, out, 1, |at, part| {
-                elementwise::rescale(isa, &a[at..], *how, part);
-            }))),
+            Kernel::Rescale(how) => {
+                typed!(x.data, a => typed!(out, out => threads::rows(threads, LEAST, out, 1, |at, part| {
+                    elementwise::rescale(isa, &a[at..], *how, part);
+                })))
+            }
             Kernel::Lookup(table) => self.lookup(table, x.data, out)?,
             Kernel::Pool { kind, window } => {
-                let shape = Shape { image: x.dims.try_into().ok()?, out: dims.try_into().ok()? };
-                same!(x.data, out, |a, b| pool::pool(isa, threads, *kind, a, shape, window, b));
+                let shape = Shape {
+                    image: x.dims.try_into().ok()?,
+                    out: dims.try_into().ok()?,
+                };
+                same!(x.data, out, |a, b| pool::pool(
+                    isa, threads, *kind, a, shape, window, b
+                ));
             }
-            Kernel::LayerNorm(p) => typed!(out, out => threads::rows(threads, 4, out, last, |first, part| {
-                let mut d = vec![0i32; last];
-                match x.data {
-                    Data::I16(a) => norm::layer_norm16(isa, &a[first * last..], last, p, &mut d, part),
-                    Data::I8(a) => norm::layer_norm(isa, &a[first * last..], last, p, &mut d, part),
-                    Data::I32(a) => norm::layer_norm(isa, &a[first * last..], last, p, &mut d, part),
-                }
-            })),
+            Kernel::LayerNorm(p) => {
+                typed!(out, out => threads::rows(threads, 4, out, last, |first, part| {
+                    let mut d = vec![0i32; last];
+                    match x.data {
+                        Data::I16(a) => norm::layer_norm16(isa, &a[first * last..], last, p, &mut d, part),
+                        Data::I8(a) => norm::layer_norm(isa, &a[first * last..], last, p, &mut d, part),
+                        Data::I32(a) => norm::layer_norm(isa, &a[first * last..], last, p, &mut d, part),
+                    }
+                }))
+            }
             Kernel::Softmax(p) => {
                 let Data::I16(out) = out else { return None };
                 threads::rows(threads, 8, out, last, |first, part| {
@@ -120,20 +138,28 @@ impl Context {
             }
             Kernel::Embedding { rows, cols } => {
                 let ids = x.data.to_i32();
-                same!(rows, out, |table, out| moves::embedding(&ids, table, *cols, out));
+                same!(rows, out, |table, out| moves::embedding(
+                    &ids, table, *cols, out
+                ));
             }
-            Kernel::Transpose { perm } => same!(x.data, out, |a, out| moves::transpose(threads, a, x.dims, perm, out)),
+            Kernel::Transpose { perm } => same!(x.data, out, |a, out| moves::transpose(
+                threads, a, x.dims, perm, out
+            )),
             Kernel::Slice { axis, start, len } => {
                 let inner: usize = x.dims.iter().skip(axis + 1).product();
                 let n = *x.dims.get(*axis)?;
-                same!(x.data, out, |a, out| moves::slice(a, n, inner, *start, *len, out));
+                same!(x.data, out, |a, out| moves::slice(
+                    a, n, inner, *start, *len, out
+                ));
             }
             Kernel::Concat { axis } => {
                 let all: usize = dims.iter().skip(*axis).product();
                 let mut at = 0;
                 for o in operands {
                     let own: usize = o.dims.iter().skip(*axis).product();
-                    same!(o.data, &mut *out, |a, out| moves::join(a, own, at, all, out));
+                    same!(o.data, &mut *out, |a, out| moves::join(
+                        a, own, at, all, out
+                    ));
                     at += own;
                 }
             }
@@ -141,16 +167,72 @@ impl Context {
         Some(())
     }
 
+    /// A product of attention with the transpositions around it, when only outputs of the lean plan are kept.
+    pub(crate) fn run_fused(
+        self,
+        fused: &Fused,
+        matmul: &Step,
+        operands: &[Operand<'_>],
+        out: &mut Data,
+    ) -> Option<()> {
+        let Kernel::MatMul(batched) = &matmul.kernel else {
+            return None;
+        };
+        self.product(batched, operands, fused.views, fused.heads, out)
+    }
+
+    fn product(
+        self,
+        batched: &Batched,
+        operands: &[Operand<'_>],
+        views: [View; 2],
+        heads: bool,
+        out: &mut Data,
+    ) -> Option<()> {
+        let [a, b] = *operands else { return None };
+
+        batched.run(
+            self.isa,
+            self.threads,
+            factor(a, views[0])?,
+            factor(b, views[1])?,
+            heads,
+            out,
+        )
+    }
+
     fn lookup(self, table: &Table, x: &Data, out: &mut Data) -> Option<()> {
         match (table, x, out) {
-            (Table::From8To8(t), Data::I8(x), Data::I8(out)) => threads::rows(self.threads, LEAST, out, 1, |at, part| lookup::lookup_bytes(self.isa, &x[at..], t, part)),
-            (Table::From8To16(t), Data::I8(x), Data::I16(out)) => threads::rows(self.threads, LEAST, out, 1, |at, part| lookup::lookup8(&x[at..], t, part)),
-            (Table::From16To8(t), Data::I16(x), Data::I8(out)) => threads::rows(self.threads, LEAST, out, 1, |at, part| lookup::lookup16(&x[at..], t, part)),
+            (Table::From8To8(t), Data::I8(x), Data::I8(out)) => {
+                threads::rows(self.threads, LEAST, out, 1, |at, part| {
+                    lookup::lookup_bytes(self.isa, &x[at..], t, part)
+                })
+            }
+            (Table::From8To16(t), Data::I8(x), Data::I16(out)) => {
+                threads::rows(self.threads, LEAST, out, 1, |at, part| {
+                    lookup::lookup8(&x[at..], t, part)
+                })
+            }
+            (Table::From16To8(t), Data::I16(x), Data::I8(out)) => {
+                threads::rows(self.threads, LEAST, out, 1, |at, part| {
+                    lookup::lookup16(&x[at..], t, part)
+                })
+            }
             (Table::From16To16(t), Data::I16(x), Data::I16(out)) => {
-                threads::rows(self.threads, LEAST, out, 1, |at, part| lookup::lookup16(&x[at..], t, part));
+                threads::rows(self.threads, LEAST, out, 1, |at, part| {
+                    lookup::lookup16(&x[at..], t, part)
+                });
             }
             _ => return None,
         }
         Some(())
     }
+}
+
+fn factor(o: Operand<'_>, view: View) -> Option<Factor<'_>> {
+    Rows::of(o.data).map(|rows| Factor {
+        rows,
+        dims: o.dims,
+        view,
+    })
 }

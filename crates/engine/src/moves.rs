@@ -8,7 +8,9 @@ const SQUARE: usize = 32;
 /// Rows of a table by id. Ids are within the table by the graph's bounds; others give no bytes.
 pub(crate) fn embedding<T: Element>(ids: &[i32], table: &[T], cols: usize, out: &mut [T]) {
     for (o, id) in out.chunks_exact_mut(cols.max(1)).zip(ids) {
-        let from = usize::try_from(*id).unwrap_or(usize::MAX).saturating_mul(cols);
+        let from = usize::try_from(*id)
+            .unwrap_or(usize::MAX)
+            .saturating_mul(cols);
         if let Some(row) = table.get(from..from.saturating_add(cols)) {
             o.copy_from_slice(row);
         }
@@ -30,10 +32,18 @@ fn axes(dims: &[usize], perm: &[u8]) -> Vec<Axis> {
     }
     let mut out: Vec<Axis> = Vec::new();
     for p in perm {
-        let next = Axis { n: dims[usize::from(*p)], stride: strides[usize::from(*p)] };
+        let next = Axis {
+            n: dims[usize::from(*p)],
+            stride: strides[usize::from(*p)],
+        };
         match out.last_mut() {
             _ if next.n == 1 => {}
-            Some(last) if last.stride == next.stride * next.n => *last = Axis { n: last.n * next.n, stride: next.stride },
+            Some(last) if last.stride == next.stride * next.n => {
+                *last = Axis {
+                    n: last.n * next.n,
+                    stride: next.stride,
+                }
+            }
             _ => out.push(next),
         }
     }
@@ -44,9 +54,17 @@ fn axes(dims: &[usize], perm: &[u8]) -> Vec<Axis> {
 }
 
 /// Output axis i is input axis `perm[i]`.
-pub(crate) fn transpose<T: Element>(threads: usize, x: &[T], dims: &[usize], perm: &[u8], out: &mut [T]) {
+pub(crate) fn transpose<T: Element>(
+    threads: usize,
+    x: &[T],
+    dims: &[usize],
+    perm: &[u8],
+    out: &mut [T],
+) {
     let axes = axes(dims, perm);
-    let Some((first, rest)) = axes.split_first() else { return };
+    let Some((first, rest)) = axes.split_first() else {
+        return;
+    };
     let inner: usize = rest.iter().map(|a| a.n).product();
     threads::rows(threads, 1, out, inner, |at, part| {
         for (i, part) in part.chunks_exact_mut(inner.max(1)).enumerate() {
@@ -96,15 +114,28 @@ fn square<T: Element>(x: &[T], a: Axis, b: Axis, out: &mut [T]) {
 }
 
 /// `len` indices from `start` along an axis with `inner` elements below it and `n` indices.
-pub(crate) fn slice<T: Element>(x: &[T], n: usize, inner: usize, start: usize, len: usize, out: &mut [T]) {
-    for (x, o) in x.chunks_exact((n * inner).max(1)).zip(out.chunks_exact_mut((len * inner).max(1))) {
+pub(crate) fn slice<T: Element>(
+    x: &[T],
+    n: usize,
+    inner: usize,
+    start: usize,
+    len: usize,
+    out: &mut [T],
+) {
+    for (x, o) in x
+        .chunks_exact((n * inner).max(1))
+        .zip(out.chunks_exact_mut((len * inner).max(1)))
+    {
         o.copy_from_slice(&x[start * inner..(start + len) * inner]);
     }
 }
 
 /// Puts one operand into place: its rows are `own` elements, at `at` of the output's rows of `all`.
 pub(crate) fn join<T: Element>(x: &[T], own: usize, at: usize, all: usize, out: &mut [T]) {
-    for (x, o) in x.chunks_exact(own.max(1)).zip(out.chunks_exact_mut(all.max(1))) {
+    for (x, o) in x
+        .chunks_exact(own.max(1))
+        .zip(out.chunks_exact_mut(all.max(1)))
+    {
         o[at..at + own].copy_from_slice(x);
     }
 }

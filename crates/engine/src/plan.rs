@@ -6,7 +6,7 @@ use crate::{
     EngineError,
     conv::{Conv, Shape},
     pool::Pool,
-    product::{Batched, Product},
+    product::{Batched, Product, View},
     simd::{elementwise::Rescale, isa::Isa, norm::NormParams, softmax::SoftmaxParams},
 };
 
@@ -26,19 +26,41 @@ pub(crate) enum Kernel {
     Linear(Box<Product>),
     Conv(Box<Conv>),
     MatMul(Box<Batched>),
-    Add { left: [u32; 2], how: Rescale },
-    AddRows { rows: Data, cols: usize, left: [u32; 2], how: Rescale },
+    Add {
+        left: [u32; 2],
+        how: Rescale,
+    },
+    AddRows {
+        rows: Data,
+        cols: usize,
+        left: [u32; 2],
+        how: Rescale,
+    },
     Rescale(Rescale),
     Lookup(Table),
-    Pool { kind: Pool, window: Window },
+    Pool {
+        kind: Pool,
+        window: Window,
+    },
     LayerNorm(Box<NormParams>),
     Softmax(Box<SoftmaxParams>),
     ReduceSum,
     ArgMax,
-    Embedding { rows: Data, cols: usize },
-    Transpose { perm: Vec<u8> },
-    Slice { axis: usize, start: usize, len: usize },
-    Concat { axis: usize },
+    Embedding {
+        rows: Data,
+        cols: usize,
+    },
+    Transpose {
+        perm: Vec<u8>,
+    },
+    Slice {
+        axis: usize,
+        start: usize,
+        len: usize,
+    },
+    Concat {
+        axis: usize,
+    },
 }
 
 /// One node of the plan.
@@ -49,8 +71,40 @@ pub(crate) struct Step {
     pub(crate) checkpoint: bool,
     /// Buffer when only the output is kept.
     pub(crate) slot: usize,
+    /// What replaces the kernel when only the output is kept.
+    pub(crate) lean: Lean,
     /// The node whose bytes these are: itself, or the producer behind views.
     pub(crate) source: usize,
+}
+
+/// How a node runs when intermediate outputs need not exist.
+pub(crate) enum Lean {
+    /// As ever.
+    Same,
+    /// Not at all: its only reader reads through it.
+    Skipped,
+    /// A product together with transpositions before and after it.
+    Fused(Fused),
+}
+
+/// A product that reads its operands, and maybe writes its result, with heads and positions exchanged.
+pub(crate) struct Fused {
+    /// The product's node.
+    pub(crate) matmul: usize,
+    pub(crate) inputs: [usize; 2],
+    pub(crate) views: [View; 2],
+    pub(crate) heads: bool,
+}
+
+impl Step {
+    /// Producers, in a run that keeps everything or only the output.
+    pub(crate) fn reads(&self, lean: bool) -> &[usize] {
+        match &self.lean {
+            Lean::Fused(f) if lean => &f.inputs,
+            Lean::Skipped if lean => &[],
+            _ => &self.inputs,
+        }
+    }
 }
 
 /// All nodes, and the number of buffers they need.
@@ -64,19 +118,100 @@ impl Plan {
     pub(crate) fn new(isa: Isa, graph: &Graph) -> Result<Self, EngineError> {
         let mut steps: Vec<Step> = Vec::with_capacity(graph.nodes().len());
         for (i, (node, ty)) in graph.nodes().iter().zip(graph.types()).enumerate() {
-            let fail = |what| EngineError::Graph { node: i as u32, what };
+            let fail = |what| EngineError::Graph {
+                node: i as u32,
+                what,
+            };
             let inputs: Vec<usize> = node.inputs.iter().map(|p| *p as usize).collect();
-            let types: Vec<&TensorType> = inputs.iter().map(|p| graph.types().get(*p)).collect::<Option<_>>().ok_or(fail("operand does not exist"))?;
-            let place = Place { isa, graph, op: &node.op, types, ty };
-            let kernel = place.kernel().ok_or(fail("constant or operand of another kind than the operator takes"))?;
+            let types: Vec<&TensorType> = inputs
+                .iter()
+                .map(|p| graph.types().get(*p))
+                .collect::<Option<_>>()
+                .ok_or(fail("operand does not exist"))?;
+            let place = Place {
+                isa,
+                graph,
+                op: &node.op,
+                types,
+                ty,
+            };
+            let kernel = place.kernel().ok_or(fail(
+                "constant or operand of another kind than the operator takes",
+            ))?;
             let source = match (&kernel, inputs.first()) {
                 (Kernel::View, Some(p)) => steps.get(*p).map_or(i, |s| s.source),
                 _ => i,
             };
-            steps.push(Step { kernel, inputs, ty: ty.clone(), checkpoint: node.checkpoint, slot: 0, source });
+            steps.push(Step {
+                kernel,
+                inputs,
+                ty: ty.clone(),
+                checkpoint: node.checkpoint,
+                slot: 0,
+                lean: Lean::Same,
+                source,
+            });
         }
+        fuse(&mut steps);
         let slots = assign(&mut steps);
-        Ok(Self { steps, slots, max_seq: graph.header().max_seq })
+        Ok(Self {
+            steps,
+            slots,
+            max_seq: graph.header().max_seq,
+        })
+    }
+}
+
+/// Finds products between transpositions that exchange heads and positions (`[1, 0, 2]`, and `[1, 2, 0]` on the right) and nobody else reads.
+fn fuse(steps: &mut [Step]) {
+    let mut readers: Vec<Vec<usize>> = vec![Vec::new(); steps.len()];
+    for (i, s) in steps.iter().enumerate() {
+        for p in &s.inputs {
+            readers[*p].push(i);
+        }
+    }
+    let exchange = |steps: &[Step], i: usize| match &steps[i].kernel {
+        Kernel::Transpose { perm } if !steps[i].checkpoint && i + 1 != steps.len() => {
+            match perm[..] {
+                [1, 0, 2] => Some(View::Heads),
+                [1, 2, 0] => Some(View::HeadsTransposed),
+                _ => None,
+            }
+        }
+        _ => None,
+    };
+    for i in 0..steps.len() {
+        let [a, b] = steps[i].inputs[..] else {
+            continue;
+        };
+        if !matches!(steps[i].kernel, Kernel::MatMul(_)) || steps[i].ty.shape.len() != 3 {
+            continue;
+        }
+        let (mut inputs, mut views) = ([a, b], [View::Plain; 2]);
+        for (o, node) in [a, b].into_iter().enumerate() {
+            match exchange(steps, node) {
+                Some(v) if readers[node].len() == 1 && (o == 1 || v == View::Heads) => {
+                    (inputs[o], views[o]) = (steps[node].inputs[0], v);
+                    steps[node].lean = Lean::Skipped;
+                }
+                _ => {}
+            }
+        }
+        let after = match readers[i][..] {
+            [j] if !steps[i].checkpoint && exchange(steps, j) == Some(View::Heads) => Some(j),
+            _ => None,
+        };
+        if after.is_some() {
+            steps[i].lean = Lean::Skipped;
+        }
+        if after.is_some() || views != [View::Plain; 2] {
+            steps[after.unwrap_or(i)].lean = Lean::Fused(Fused {
+                matmul: i,
+                inputs,
+                views,
+                heads: after.is_some(),
+            });
+        }
     }
 }
 
@@ -84,7 +219,7 @@ impl Plan {
 fn assign(steps: &mut [Step]) -> usize {
     let mut last_use: Vec<usize> = (0..steps.len()).collect();
     for i in 0..steps.len() {
-        for p in &steps[i].inputs {
+        for p in steps[i].reads(true) {
             last_use[steps[*p].source] = i;
         }
     }
@@ -95,6 +230,9 @@ fn assign(steps: &mut [Step]) -> usize {
     let mut slots = 0;
     let mut owners: Vec<(usize, usize)> = Vec::new(); // (node, slot) still alive
     for i in 0..steps.len() {
+        if matches!(steps[i].lean, Lean::Skipped) {
+            continue;
+        }
         if steps[i].source != i {
             steps[i].slot = steps[steps[i].source].slot;
             continue;
@@ -138,7 +276,8 @@ impl Place<'_> {
     fn values(&self, id: u32) -> Option<Data> {
         let constant = self.constant(id)?;
         let dtype = match constant.kind() {
-            assay_graph::ConstKind::Rows { dtype, .. } | assay_graph::ConstKind::Table { dtype, .. } => dtype,
+            assay_graph::ConstKind::Rows { dtype, .. }
+            | assay_graph::ConstKind::Table { dtype, .. } => dtype,
             _ => return None,
         };
         Data::from_bytes(dtype, constant.bytes()).ok()
@@ -153,7 +292,10 @@ impl Place<'_> {
 
     fn shape(&self) -> Option<Shape> {
         let image = <[usize; 3]>::try_from(self.types.first()?.dims(1)).ok()?;
-        Some(Shape { image, out: <[usize; 3]>::try_from(self.ty.dims(1)).ok()? })
+        Some(Shape {
+            image,
+            out: <[usize; 3]>::try_from(self.ty.dims(1)).ok()?,
+        })
     }
 
     fn kernel(&self) -> Option<Kernel> {
@@ -162,38 +304,95 @@ impl Place<'_> {
             Op::Reshape { .. } => Kernel::View,
             Op::Linear { weights, out } => {
                 let (w, x) = (self.constant(*weights)?, self.types.first()?);
-                Kernel::Linear(Box::new(Product::new(self.isa, w, 0, w.kind().rows() as usize, x, out)?))
+                Kernel::Linear(Box::new(Product::new(
+                    self.isa,
+                    w,
+                    0,
+                    w.kind().rows() as usize,
+                    x,
+                    out,
+                )?))
             }
-            Op::Conv2d { weights, window, groups, out } => {
+            Op::Conv2d {
+                weights,
+                window,
+                groups,
+                out,
+            } => {
                 let (w, x) = (self.constant(*weights)?, self.types.first()?);
-                Kernel::Conv(Box::new(Conv::new(self.isa, w, *window, *groups as usize, self.shape()?, x, out)?))
+                Kernel::Conv(Box::new(Conv::new(
+                    self.isa,
+                    w,
+                    *window,
+                    *groups as usize,
+                    self.shape()?,
+                    x,
+                    out,
+                )?))
             }
             Op::MatMul { out } => {
                 let n = self.ty.shape.last()?.at(self.graph.header().max_seq);
                 Kernel::MatMul(Box::new(Batched::new(n as usize, out)))
             }
-            Op::Add { left, out } => Kernel::Add { left: left.map(u32::from), how: Rescale::new(out) },
-            Op::AddRows { rows, left, out } => {
-                Kernel::AddRows { rows: self.values(*rows)?, cols: self.cols(*rows)?, left: left.map(u32::from), how: Rescale::new(out) }
-            }
+            Op::Add { left, out } => Kernel::Add {
+                left: left.map(u32::from),
+                how: Rescale::new(out),
+            },
+            Op::AddRows { rows, left, out } => Kernel::AddRows {
+                rows: self.values(*rows)?,
+                cols: self.cols(*rows)?,
+                left: left.map(u32::from),
+                how: Rescale::new(out),
+            },
             Op::Requant { out } => Kernel::Rescale(Rescale::new(out)),
-            Op::Lookup { table } => Kernel::Lookup(table_of(self.types.first()?.dtype, self.values(*table)?)?),
-            Op::MaxPool { window } => Kernel::Pool { kind: Pool::Max, window: *window },
-            Op::AvgPool { window } => Kernel::Pool { kind: Pool::Average, window: *window },
+            Op::Lookup { table } => {
+                Kernel::Lookup(table_of(self.types.first()?.dtype, self.values(*table)?)?)
+            }
+            Op::MaxPool { window } => Kernel::Pool {
+                kind: Pool::Max,
+                window: *window,
+            },
+            Op::AvgPool { window } => Kernel::Pool {
+                kind: Pool::Average,
+                window: *window,
+            },
             Op::LayerNorm { params, eps, out } => {
-                let (gain, bias) = self.constant(*params)?.norm().into_iter().map(|(g, b)| (i32::from(g), b)).unzip();
-                Kernel::LayerNorm(Box::new(NormParams { gain, bias, eps: *eps, how: Rescale::new(out) }))
+                let (gain, bias) = self
+                    .constant(*params)?
+                    .norm()
+                    .into_iter()
+                    .map(|(g, b)| (i32::from(g), b))
+                    .unzip();
+                Kernel::LayerNorm(Box::new(NormParams {
+                    gain,
+                    bias,
+                    eps: *eps,
+                    how: Rescale::new(out),
+                }))
             }
             Op::Softmax { table, shift, bits } => {
                 let table = self.constant(*table)?.values();
-                Kernel::Softmax(Box::new(SoftmaxParams { table, shift: u32::from(*shift), bits: u32::from(*bits) }))
+                Kernel::Softmax(Box::new(SoftmaxParams {
+                    table,
+                    shift: u32::from(*shift),
+                    bits: u32::from(*bits),
+                }))
             }
             Op::ReduceSum => Kernel::ReduceSum,
             Op::ArgMax => Kernel::ArgMax,
-            Op::Embedding { rows } => Kernel::Embedding { rows: self.values(*rows)?, cols: self.cols(*rows)? },
+            Op::Embedding { rows } => Kernel::Embedding {
+                rows: self.values(*rows)?,
+                cols: self.cols(*rows)?,
+            },
             Op::Transpose { perm } => Kernel::Transpose { perm: perm.clone() },
-            Op::Slice { axis, start, len } => Kernel::Slice { axis: usize::from(*axis), start: *start as usize, len: *len as usize },
-            Op::Concat { axis } => Kernel::Concat { axis: usize::from(*axis) },
+            Op::Slice { axis, start, len } => Kernel::Slice {
+                axis: usize::from(*axis),
+                start: *start as usize,
+                len: *len as usize,
+            },
+            Op::Concat { axis } => Kernel::Concat {
+                axis: usize::from(*axis),
+            },
         })
     }
 }
@@ -240,5 +439,8 @@ pub(crate) fn resize(data: &mut Data, dtype: DType, len: usize) {
 
 /// A tensor of a plan's step.
 pub(crate) fn tensor(step: &Step, seq: u32, data: Data) -> Tensor {
-    Tensor { dims: step.ty.dims(seq), data }
+    Tensor {
+        dims: step.ty.dims(seq),
+        data,
+    }
 }

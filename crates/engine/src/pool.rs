@@ -20,7 +20,15 @@ pub(crate) enum Pool {
 }
 
 /// One pool over an image.
-pub(crate) fn pool<T: Element>(isa: Isa, threads: usize, kind: Pool, x: &[T], shape: Shape, window: &Window, out: &mut [T]) {
+pub(crate) fn pool<T: Element>(
+    isa: Isa,
+    threads: usize,
+    kind: Pool,
+    x: &[T],
+    shape: Shape,
+    window: &Window,
+    out: &mut [T],
+) {
     let ([h, w, c], [_, ow, _]) = (shape.image, shape.out);
     threads::rows(threads, 8, out, c, |first, part| {
         let mut acc = vec![0i32; c];
@@ -29,9 +37,13 @@ pub(crate) fn pool<T: Element>(isa: Isa, threads: usize, kind: Pool, x: &[T], sh
             acc.fill(if kind == Pool::Max { i32::MIN } else { 0 });
             let mut cells = 0i64;
             for ky in 0..usize::from(window.kernel[0]) {
-                let Some(y) = inside(oy, window.stride[0], ky, window.pad[0], h) else { continue };
+                let Some(y) = inside(oy, window.stride[0], ky, window.pad[0], h) else {
+                    continue;
+                };
                 for kx in 0..usize::from(window.kernel[1]) {
-                    let Some(px) = inside(ox, window.stride[1], kx, window.pad[1], w) else { continue };
+                    let Some(px) = inside(ox, window.stride[1], kx, window.pad[1], w) else {
+                        continue;
+                    };
                     let cell = &x[(y * w + px) * c..][..c];
                     match kind {
                         Pool::Max => max_row(isa, cell, &mut acc),
@@ -43,7 +55,9 @@ pub(crate) fn pool<T: Element>(isa: Isa, threads: usize, kind: Pool, x: &[T], sh
             for (o, a) in o.iter_mut().zip(&acc) {
                 *o = T::narrow(match kind {
                     Pool::Max => *a,
-                    Pool::Average => (2 * i64::from(*a) + cells).div_euclid((2 * cells).max(1)) as i32,
+                    Pool::Average => {
+                        (2 * i64::from(*a) + cells).div_euclid((2 * cells).max(1)) as i32
+                    }
                 });
             }
         }

@@ -21,6 +21,7 @@ pub(crate) struct Scratch {
     pub(crate) wide: Vec<i16>,
     pub(crate) bytes: Vec<u8>,
     packed: Packed16,
+    left: Vec<i16>,
 }
 
 thread_local! {
@@ -74,26 +75,65 @@ impl<'a> Rows<'a> {
 
 impl Product {
     /// Packs rows `first … first + n` of a `weights` constant for inputs of type `x` (zero included when the operator pads).
-    pub(crate) fn new(isa: Isa, weights: &Const, first: usize, n: usize, x: &TensorType, out: &Requant) -> Option<Self> {
-        let ConstKind::Weights { cols, dtype, .. } = weights.kind() else { return None };
+    pub(crate) fn new(
+        isa: Isa,
+        weights: &Const,
+        first: usize,
+        n: usize,
+        x: &TensorType,
+        out: &Requant,
+    ) -> Option<Self> {
+        let ConstKind::Weights { cols, dtype, .. } = weights.kind() else {
+            return None;
+        };
         let k = cols as usize;
-        let rows: Vec<_> = (first..first + n).map(|r| weights.weight_row(r as u32)).collect::<Option<_>>()?;
-        let columns = Columns::new(rows.iter().map(|r| (r.bias, r.shift)), out.dtype, out.lo, out.hi);
-        let values: Vec<i16> = rows.iter().flat_map(|r| r.iter().map(|w| w as i16)).collect();
+        let rows: Vec<_> = (first..first + n)
+            .map(|r| weights.weight_row(r as u32))
+            .collect::<Option<_>>()?;
+        let columns = Columns::new(
+            rows.iter().map(|r| (r.bias, r.shift)),
+            out.dtype,
+            out.lo,
+            out.hi,
+        );
+        let values: Vec<i16> = rows
+            .iter()
+            .flat_map(|r| r.iter().map(|w| w as i16))
+            .collect();
         if isa.tier() == Tier::Avx512Vnni && x.dtype == DType::I8 && dtype == DType::I8 {
             let packed = Packed8::new(&values.iter().map(|w| *w as i8).collect::<Vec<_>>(), n, k);
             let columns = columns.corrected(&packed.offset_sums());
-            return Some(Self { panels: Panels::Narrow(packed), columns, n, k });
+            return Some(Self {
+                panels: Panels::Narrow(packed),
+                columns,
+                n,
+                k,
+            });
         }
         let mut packed = Packed16::default();
         packed.fill(isa, &values, Order::Rows, k, n, k);
-        let peak = values.iter().map(|w| i32::from(*w).abs()).max().unwrap_or(0);
-        let fits = x.lo.min(0) - peak >= i32::from(i16::MIN) && x.hi.max(0) + peak <= i32::from(i16::MAX);
+        let peak = values
+            .iter()
+            .map(|w| i32::from(*w).abs())
+            .max()
+            .unwrap_or(0);
+        let fits =
+            x.lo.min(0) - peak >= i32::from(i16::MIN) && x.hi.max(0) + peak <= i32::from(i16::MAX);
         if isa.prefers_paired() && fits {
             let columns = columns.corrected(&packed.pair_sums());
-            return Some(Self { panels: Panels::Wide(packed, Form::Paired), columns, n, k });
+            return Some(Self {
+                panels: Panels::Wide(packed, Form::Paired),
+                columns,
+                n,
+                k,
+            });
         }
-        Some(Self { panels: Panels::Wide(packed, Form::Plain), columns, n, k })
+        Some(Self {
+            panels: Panels::Wide(packed, Form::Plain),
+            columns,
+            n,
+            k,
+        })
     }
 
     /// Name of the kernel, for profiles.
@@ -123,7 +163,11 @@ impl Product {
                 let x = x.part(r * self.k, (r + 1) * self.k);
                 rayon_columns(row, width, |j0, part| {
                     let n = part.len();
-                    let mut dest = Dest { out: T::out(part), at: 0, stride: n };
+                    let mut dest = Dest {
+                        out: T::out(part),
+                        at: 0,
+                        stride: n,
+                    };
                     self.columns(isa, x, 1, j0, n, &mut dest);
                 });
             }
@@ -132,30 +176,77 @@ impl Product {
         threads::rows(threads, 4, out, self.n, |first, part| {
             let count = part.len() / self.n;
             let x = x.part(first * self.k, (first + count) * self.k);
-            let mut dest = Dest { out: T::out(part), at: 0, stride: self.n };
+            let mut dest = Dest {
+                out: T::out(part),
+                at: 0,
+                stride: self.n,
+            };
             self.columns(isa, x, count, 0, self.n, &mut dest);
         });
     }
 
     /// `count` rows, columns `j0 … j0 + n` (`j0` a multiple of a panel) on this thread.
-    pub(crate) fn columns(&self, isa: Isa, x: Rows<'_>, count: usize, j0: usize, n: usize, dest: &mut Dest<'_>) {
+    pub(crate) fn columns(
+        &self,
+        isa: Isa,
+        x: Rows<'_>,
+        count: usize,
+        j0: usize,
+        n: usize,
+        dest: &mut Dest<'_>,
+    ) {
         let stride = padded(self.k);
         with_scratch(|scratch| match (&self.panels, x) {
             (Panels::Wide(w, form), x) => {
-                let right = Right { lines: &w.lines[j0 / PANEL * w.steps..], steps: w.steps, n, j0 };
+                let right = Right {
+                    lines: &w.lines[j0 / PANEL * w.steps..],
+                    steps: w.steps,
+                    n,
+                    j0,
+                };
                 let data = match x {
                     Rows::I16(v) if stride == self.k => v,
                     x => widened(isa, x, count, self.k, &mut scratch.wide),
                 };
-                gemm16(isa, *form, Left16 { data, stride, rows: count }, right, &self.columns, dest);
+                gemm16(
+                    isa,
+                    *form,
+                    Left16 {
+                        data,
+                        stride,
+                        rows: count,
+                    },
+                    right,
+                    &self.columns,
+                    dest,
+                );
             }
             (Panels::Narrow(w), Rows::I8(v)) => {
                 scratch.bytes.resize(count * stride, 128);
-                for (o, x) in scratch.bytes.chunks_exact_mut(stride).zip(v.chunks_exact(self.k)) {
+                for (o, x) in scratch
+                    .bytes
+                    .chunks_exact_mut(stride)
+                    .zip(v.chunks_exact(self.k))
+                {
                     offset8(isa, x, &mut o[..self.k]);
                 }
-                let right = Right { lines: &w.lines[j0 / PANEL * w.steps..], steps: w.steps, n, j0 };
-                gemm8(isa, Left8 { data: &scratch.bytes, stride, rows: count }, right, &self.columns, dest);
+                let right = Right {
+                    lines: &w.lines[j0 / PANEL * w.steps..],
+                    steps: w.steps,
+                    n,
+                    j0,
+                };
+                gemm8(
+                    isa,
+                    Left8 {
+                        data: &scratch.bytes,
+                        stride,
+                        rows: count,
+                    },
+                    right,
+                    &self.columns,
+                    dest,
+                );
             }
             // 8-bit panels are packed for 8-bit inputs only
             (Panels::Narrow(_), Rows::I16(_)) => {}
@@ -165,11 +256,19 @@ impl Product {
 
 fn rayon_columns<T: Send>(row: &mut [T], width: usize, f: impl Fn(usize, &mut [T]) + Sync + Send) {
     use rayon::prelude::*;
-    row.par_chunks_mut(width).enumerate().for_each(|(i, part)| f(i * width, part));
+    row.par_chunks_mut(width)
+        .enumerate()
+        .for_each(|(i, part)| f(i * width, part));
 }
 
 /// `count` rows of `k` values as `i16` with zeros up to `padded(k)`.
-fn widened<'s>(isa: Isa, x: Rows<'_>, count: usize, k: usize, buffer: &'s mut Vec<i16>) -> &'s [i16] {
+fn widened<'s>(
+    isa: Isa,
+    x: Rows<'_>,
+    count: usize,
+    k: usize,
+    buffer: &'s mut Vec<i16>,
+) -> &'s [i16] {
     let stride = padded(k);
     buffer.resize(count * stride, 0);
     for (r, o) in buffer.chunks_exact_mut(stride).enumerate() {
@@ -183,66 +282,219 @@ fn widened<'s>(isa: Isa, x: Rows<'_>, count: usize, k: usize, buffer: &'s mut Ve
     buffer
 }
 
+/// How the batches and rows of an operand lie in its buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum View {
+    /// `[…, rows, cols]` as it is.
+    Plain,
+    /// Stored `[rows, batches, cols]`: the transposition `[1, 0, 2]` is read in passing.
+    Heads,
+    /// Stored `[cols, batches, rows]`: the transposition `[1, 2, 0]` is read in passing.
+    HeadsTransposed,
+}
+
+/// A view with the numbers of one run.
+#[derive(Clone, Copy, Debug)]
+struct Walk {
+    batches: usize,
+    rows: usize,
+    cols: usize,
+    /// Distance of batches.
+    batch: usize,
+    /// Distance of rows, or of columns where these are the outer ones.
+    stride: usize,
+    order: Order,
+}
+
+impl View {
+    /// `dims` are those of the buffer.
+    fn walk(self, dims: &[usize]) -> Option<Walk> {
+        Some(match (self, dims) {
+            (Self::Plain, [batches @ .., rows, cols]) => Walk {
+                batches: batches.iter().product(),
+                rows: *rows,
+                cols: *cols,
+                batch: rows * cols,
+                stride: *cols,
+                order: Order::Rows,
+            },
+            (Self::Heads, [rows, batches, cols]) => Walk {
+                batches: *batches,
+                rows: *rows,
+                cols: *cols,
+                batch: *cols,
+                stride: batches * cols,
+                order: Order::Rows,
+            },
+            (Self::HeadsTransposed, [cols, batches, rows]) => Walk {
+                batches: *batches,
+                rows: *rows,
+                cols: *cols,
+                batch: *rows,
+                stride: batches * rows,
+                order: Order::Columns,
+            },
+            _ => return None,
+        })
+    }
+}
+
+/// An operand of a batched product.
+#[derive(Clone, Copy)]
+pub(crate) struct Factor<'a> {
+    pub(crate) rows: Rows<'a>,
+    pub(crate) dims: &'a [usize],
+    pub(crate) view: View,
+}
+
 /// A batched product of two tensors: epilogue for up to the largest number of columns.
 pub(crate) struct Batched {
     columns: Columns,
 }
 
-/// Dimensions of one batched product.
-#[derive(Clone, Copy)]
-pub(crate) struct Extents {
-    pub(crate) m: usize,
-    pub(crate) n: usize,
-    pub(crate) k: usize,
-}
-
 impl Batched {
     pub(crate) fn new(largest: usize, out: &Requant) -> Self {
-        Self { columns: Columns::new(vec![(0, out.shift); largest].into_iter(), out.dtype, out.lo, out.hi) }
+        Self {
+            columns: Columns::new(
+                vec![(0, out.shift); largest].into_iter(),
+                out.dtype,
+                out.lo,
+                out.hi,
+            ),
+        }
     }
 
-    pub(crate) fn run(&self, isa: Isa, threads: usize, a: Rows<'_>, b: Rows<'_>, e: Extents, out: &mut Data) {
-        match out {
-            Data::I8(v) => self.split(isa, threads, a, b, e, v),
-            Data::I16(v) => self.split(isa, threads, a, b, e, v),
-            Data::I32(v) => self.split(isa, threads, a, b, e, v),
+    /// `heads`: write `[rows, batches, cols]` instead of `[batches, rows, cols]`. `None`: shapes that don't fit.
+    pub(crate) fn run(
+        &self,
+        isa: Isa,
+        threads: usize,
+        a: Factor<'_>,
+        b: Factor<'_>,
+        heads: bool,
+        out: &mut Data,
+    ) -> Option<()> {
+        let (wa, wb) = (a.view.walk(a.dims)?, b.view.walk(b.dims)?);
+        if wa.cols != wb.cols || wa.batches != wb.batches || wa.order != Order::Rows {
+            return None;
         }
+        // the left operand is widened once for all batches
+        let mut wide = with_scratch(|s| std::mem::take(&mut s.left));
+        let left = match a.rows {
+            Rows::I16(v) => v,
+            Rows::I8(v) => {
+                wide.resize(v.len(), 0);
+                widen16(isa, v, &mut wide);
+                &wide
+            }
+        };
+        match out {
+            Data::I8(v) => self.split(isa, threads, (left, wa), (b.rows, wb), heads, v),
+            Data::I16(v) => self.split(isa, threads, (left, wa), (b.rows, wb), heads, v),
+            Data::I32(v) => self.split(isa, threads, (left, wa), (b.rows, wb), heads, v),
+        }
+        with_scratch(|s| s.left = wide);
+        Some(())
     }
 
     fn split<T: Element>(
         &self,
         isa: Isa,
         threads: usize,
-        a: Rows<'_>,
-        b: Rows<'_>,
-        e: Extents,
-        out: &mut [T]
+        (a, wa): (&[i16], Walk),
+        (b, wb): (Rows<'_>, Walk),
+        heads: bool,
+        out: &mut [T],
     ) {
-        threads::rows(threads, 1, out, e.m * e.n, |first, part| {
-            for (i, out) in part.chunks_exact_mut((e.m * e.n).max(1)).enumerate() {
+        let (m, n) = (wa.rows, wb.rows);
+        if heads {
+            // threads share rows; each packs all heads
+            let row = wa.batches * n;
+            return threads::rows(threads, 8, out, row, |first, part| {
+                for batch in 0..wa.batches {
+                    let a = &a[batch * wa.batch + first * wa.stride..];
+                    let rows = part.len() / row.max(1);
+                    self.one(
+                        isa,
+                        (a, Walk { rows, ..wa }),
+                        (b, wb),
+                        batch,
+                        &mut Dest {
+                            out: T::out(part),
+                            at: batch * n,
+                            stride: row,
+                        },
+                    );
+                }
+            });
+        }
+        threads::rows(threads, 1, out, m * n, |first, part| {
+            for (i, out) in part.chunks_exact_mut((m * n).max(1)).enumerate() {
                 let batch = first + i;
-                let a = a.part(batch * e.m * e.k, (batch + 1) * e.m * e.k);
-                let b = b.part(batch * e.n * e.k, (batch + 1) * e.n * e.k);
-                self.one(isa, a, b, e, &mut Dest { out: T::out(out), at: 0, stride: e.n });
+                self.one(
+                    isa,
+                    (&a[batch * wa.batch..], wa),
+                    (b, wb),
+                    batch,
+                    &mut Dest {
+                        out: T::out(out),
+                        at: 0,
+                        stride: n,
+                    },
+                );
             }
         });
     }
 
-    fn one(&self, isa: Isa, a: Rows<'_>, b: Rows<'_>, e: Extents, dest: &mut Dest<'_>) {
-        let stride = padded(e.k);
+    fn one(
+        &self,
+        isa: Isa,
+        (a, wa): (&[i16], Walk),
+        (b, wb): (Rows<'_>, Walk),
+        batch: usize,
+        dest: &mut Dest<'_>,
+    ) {
+        let (k, n) = (wb.cols, wb.rows);
+        let padded = padded(k);
         with_scratch(|scratch| {
-            let mut packed = std::mem::take(&mut scratch.packed);
+            let from = batch * wb.batch;
             match b {
-                Rows::I16(v) => packed.fill(isa, v, Order::Rows, e.k, e.n, e.k),
-                Rows::I8(v) => packed.fill(isa, v, Order::Rows, e.k, e.n, e.k),
+                Rows::I16(v) => scratch
+                    .packed
+                    .fill(isa, &v[from..], wb.order, wb.stride, n, k),
+                Rows::I8(v) => scratch
+                    .packed
+                    .fill(isa, &v[from..], wb.order, wb.stride, n, k),
             }
-            let data = match a {
-                Rows::I16(v) if stride == e.k => v,
-                a => widened(isa, a, e.m, e.k, &mut scratch.wide),
+            let left = if padded == k {
+                Left16 {
+                    data: a,
+                    stride: wa.stride,
+                    rows: wa.rows,
+                }
+            } else {
+                scratch.wide.clear();
+                scratch.wide.resize(wa.rows * padded, 0);
+                for (o, x) in scratch
+                    .wide
+                    .chunks_exact_mut(padded)
+                    .zip(a.chunks(wa.stride))
+                {
+                    o[..k].copy_from_slice(&x[..k]);
+                }
+                Left16 {
+                    data: &scratch.wide,
+                    stride: padded,
+                    rows: wa.rows,
+                }
             };
-            let right = Right { lines: &packed.lines[..], steps: packed.steps, n: e.n, j0: 0 };
-            gemm16(isa, Form::Plain, Left16 { data, stride, rows: e.m }, right, &self.columns, dest);
-            scratch.packed = packed;
+            let right = Right {
+                lines: &scratch.packed.lines[..],
+                steps: scratch.packed.steps,
+                n,
+                j0: 0,
+            };
+            gemm16(isa, Form::Plain, left, right, &self.columns, dest);
         });
     }
 }

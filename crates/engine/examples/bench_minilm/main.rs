@@ -23,7 +23,14 @@ struct Options {
 }
 
 fn options() -> Result<Options, String> {
-    let mut o = Options { graph: None, tokens: 64, runs: 101, rounds: 3, threads: 1, profile: false };
+    let mut o = Options {
+        graph: None,
+        tokens: 64,
+        runs: 101,
+        rounds: 3,
+        threads: 1,
+        profile: false,
+    };
     let mut args = std::env::args().skip(1);
     while let Some(a) = args.next() {
         let mut next = || args.next().ok_or(format!("`{a}` needs a value"));
@@ -76,8 +83,15 @@ fn profile(engine: &Engine, input: &Tensor, runs: usize) -> Result<(), String> {
             .run_observed(input, &mut |n| {
                 let op = format!("{:?}", n.op);
                 let dims = engine.graph().types()[n.node].dims(64);
-                let name = format!("{} {} {dims:?}", op.split([' ', '{']).next().unwrap_or(""), n.kernel);
-                times.entry((name, n.node)).or_default().push(cpu_ms() - before);
+                let name = format!(
+                    "{} {} {dims:?}",
+                    op.split([' ', '{']).next().unwrap_or(""),
+                    n.kernel
+                );
+                times
+                    .entry((name, n.node))
+                    .or_default()
+                    .push(cpu_ms() - before);
                 before = cpu_ms();
             })
             .map_err(|e| e.to_string())?;
@@ -90,7 +104,9 @@ fn profile(engine: &Engine, input: &Tensor, runs: usize) -> Result<(), String> {
     let mut sums: Vec<_> = sums.into_iter().collect();
     sums.sort_by(|a, b| b.1.0.total_cmp(&a.1.0));
     let all: f64 = sums.iter().map(|s| s.1.0).sum();
-    println!("profile: median CPU ms of each node, summed over nodes of one kind (dimensions at 64 tokens)");
+    println!(
+        "profile: median CPU ms of each node, summed over nodes of one kind (dimensions at 64 tokens)"
+    );
     for (name, (ms, n)) in sums {
         println!("  {ms:7.3} ms {:5.1} %  {n:3} × {name}", ms / all * 100.0);
     }
@@ -102,24 +118,52 @@ fn main() -> Result<(), String> {
     let (graph, what) = match &o.graph {
         Some(path) => {
             let bytes = std::fs::read(path).map_err(|e| format!("`{path}`: {e}"))?;
-            (Graph::from_bytes(&bytes).map_err(|e| e.to_string())?, format!("graph `{path}`"))
+            (
+                Graph::from_bytes(&bytes).map_err(|e| e.to_string())?,
+                format!("graph `{path}`"),
+            )
         }
-        None => (synthetic::graph().map_err(|e| e.to_string())?, "synthetic graph of MiniLM's shapes, random weights".to_owned()),
+        None => (
+            synthetic::graph().map_err(|e| e.to_string())?,
+            "synthetic graph of MiniLM's shapes, random weights".to_owned(),
+        ),
     };
     let graph = Arc::new(graph);
-    let engine = Engine::new(graph.clone(), EngineOptions { threads: o.threads, tier: None }).map_err(|e| e.to_string())?;
-    let ids: Vec<i32> = (0..o.tokens as i32).map(|i| 1000 + i * 449 % 29_000).collect();
-    let input = Tensor { dims: vec![o.tokens], data: Data::I32(ids) };
+    let engine = Engine::new(
+        graph.clone(),
+        EngineOptions {
+            threads: o.threads,
+            tier: None,
+        },
+    )
+    .map_err(|e| e.to_string())?;
+    let ids: Vec<i32> = (0..o.tokens as i32)
+        .map(|i| 1000 + i * 449 % 29_000)
+        .collect();
+    let input = Tensor {
+        dims: vec![o.tokens],
+        data: Data::I32(ids),
+    };
     let macs = macs(&graph, o.tokens as u32);
-    println!("{what}; {} nodes, {:.1} M multiply-adds at {} tokens; tier {}, {} threads", graph.nodes().len(), macs / 1e6, o.tokens, engine.tier(), o.threads);
-    let (mut plain, mut traced, mut peers, mut best) = (Vec::new(), Vec::new(), Vec::new(), f64::MAX);
+    println!(
+        "{what}; {} nodes, {:.1} M multiply-adds at {} tokens; tier {}, {} threads",
+        graph.nodes().len(),
+        macs / 1e6,
+        o.tokens,
+        engine.tier(),
+        o.threads
+    );
+    let (mut plain, mut traced, mut peers, mut best) =
+        (Vec::new(), Vec::new(), Vec::new(), f64::MAX);
     for round in 0..o.rounds {
         let (mut a, mut b) = (Vec::new(), Vec::new());
         for _ in 0..o.runs {
             let start = cpu_ms();
             engine.run(&input).map_err(|e| e.to_string())?;
             let middle = cpu_ms();
-            engine.run_traced(&input, &[7; 32]).map_err(|e| e.to_string())?;
+            engine
+                .run_traced(&input, &[7; 32])
+                .map_err(|e| e.to_string())?;
             a.push(middle - start);
             b.push(cpu_ms() - middle);
         }
@@ -130,7 +174,10 @@ fn main() -> Result<(), String> {
         traced.push(trace);
         match peer::round(o.tokens, 41) {
             Some(Ok(p)) => {
-                print!(", onnxruntime {} f32 {:.3} ms (best {:.3})", p.version, p.median, p.best);
+                print!(
+                    ", onnxruntime {} f32 {:.3} ms (best {:.3})",
+                    p.version, p.median, p.best
+                );
                 peers.push(p.median);
             }
             Some(Err(e)) => print!(", peer failed: {e}"),
@@ -139,10 +186,18 @@ fn main() -> Result<(), String> {
         println!();
     }
     let (run, trace) = (median(&mut plain), median(&mut traced));
-    println!("run {run:.3} ms (best {best:.3}), {:.0} GMAC/s; trace cost {:.2} %", macs / run / 1e6, (trace / run - 1.0) * 100.0);
+    println!(
+        "run {run:.3} ms (best {best:.3}), {:.0} GMAC/s; trace cost {:.2} %",
+        macs / run / 1e6,
+        (trace / run - 1.0) * 100.0
+    );
     if !peers.is_empty() {
         let peer = median(&mut peers);
         println!("onnxruntime f32 {peer:.3} ms; ratio {:.3}", run / peer);
     }
-    if o.profile { profile(&engine, &input, o.runs) } else { Ok(()) }
+    if o.profile {
+        profile(&engine, &input, o.runs)
+    } else {
+        Ok(())
+    }
 }

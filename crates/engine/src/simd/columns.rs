@@ -65,7 +65,12 @@ impl OutMut<'_> {
 
 impl Columns {
     /// `rows`: bias and shift (−15 … 31) of each column.
-    pub fn new(rows: impl ExactSizeIterator<Item = (i32, i8)>, dtype: DType, lo: i32, hi: i32) -> Self {
+    pub fn new(
+        rows: impl ExactSizeIterator<Item = (i32, i8)>,
+        dtype: DType,
+        lo: i32,
+        hi: i32,
+    ) -> Self {
         let n = panels(rows.len()) * PANEL;
         let mut c = Self {
             add: vec![0; n],
@@ -79,8 +84,15 @@ impl Columns {
             dtype,
         };
         for (j, (bias, shift)) in rows.enumerate() {
-            let (right, left) = (i32::from(shift.clamp(0, 31)), i32::from(shift.saturating_neg().clamp(0, 15)));
-            c.add[j] = if right > 0 { bias.wrapping_add(1i32.wrapping_shl(right as u32 - 1)) } else { bias };
+            let (right, left) = (
+                i32::from(shift.clamp(0, 31)),
+                i32::from(shift.saturating_neg().clamp(0, 15)),
+            );
+            c.add[j] = if right > 0 {
+                bias.wrapping_add(1i32.wrapping_shl(right as u32 - 1))
+            } else {
+                bias
+            };
             c.right[j] = right;
             c.left[j] = left;
             c.any_left |= left > 0;
@@ -114,20 +126,52 @@ impl Columns {
 
     /// A block of accumulators `acc[i·stride + j]` into `out[i·ldo + j]`, columns from `j0`.
     #[inline(always)]
-    #[expect(clippy::too_many_arguments, reason = "a block is a place in three arrays")]
-    pub fn finish_block(&self, acc: &[i32], stride: usize, j0: usize, cols: usize, out: &mut OutMut<'_>, at: usize, ldo: usize) {
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a block is a place in three arrays"
+    )]
+    pub fn finish_block(
+        &self,
+        acc: &[i32],
+        stride: usize,
+        j0: usize,
+        cols: usize,
+        out: &mut OutMut<'_>,
+        at: usize,
+        ldo: usize,
+    ) {
         match out {
-            OutMut::I8(v) => self.finish_into(acc, stride, j0, cols, &mut v[at..], ldo, |x| x as i8),
-            OutMut::I16(v) => self.finish_into(acc, stride, j0, cols, &mut v[at..], ldo, |x| x as i16),
+            OutMut::I8(v) => {
+                self.finish_into(acc, stride, j0, cols, &mut v[at..], ldo, |x| x as i8)
+            }
+            OutMut::I16(v) => {
+                self.finish_into(acc, stride, j0, cols, &mut v[at..], ldo, |x| x as i16)
+            }
             OutMut::I32(v) => self.finish_into(acc, stride, j0, cols, &mut v[at..], ldo, |x| x),
         }
     }
 
     #[inline(always)]
-    #[expect(clippy::too_many_arguments, reason = "a block is a place in three arrays")]
-    fn finish_into<T>(&self, acc: &[i32], stride: usize, j0: usize, cols: usize, out: &mut [T], ldo: usize, narrow: impl Fn(i32) -> T) {
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a block is a place in three arrays"
+    )]
+    fn finish_into<T>(
+        &self,
+        acc: &[i32],
+        stride: usize,
+        j0: usize,
+        cols: usize,
+        out: &mut [T],
+        ldo: usize,
+        narrow: impl Fn(i32) -> T,
+    ) {
         for (row, o) in acc.chunks_exact(stride).zip(out.chunks_mut(ldo.max(1))) {
-            let (add, right, left) = (&self.add[j0..j0 + cols], &self.right[j0..j0 + cols], &self.left[j0..j0 + cols]);
+            let (add, right, left) = (
+                &self.add[j0..j0 + cols],
+                &self.right[j0..j0 + cols],
+                &self.left[j0..j0 + cols],
+            );
             let (top, bottom) = (&self.top[j0..j0 + cols], &self.bottom[j0..j0 + cols]);
             let (row, o) = (&row[..cols], &mut o[..cols]);
             for j in 0..cols {

@@ -50,14 +50,23 @@ impl Rescale {
     pub fn new(out: &Requant) -> Self {
         let right = u32::try_from(out.shift).unwrap_or(0).min(31);
         let left = u32::from(out.shift.min(0).unsigned_abs()).min(15);
-        Self { half: if right > 0 { 1 << (right - 1) } else { 0 }, right, left, lo: out.lo, hi: out.hi }
+        Self {
+            half: if right > 0 { 1 << (right - 1) } else { 0 },
+            right,
+            left,
+            lo: out.lo,
+            hi: out.hi,
+        }
     }
 
     /// Applies it.
     #[inline(always)]
     pub fn apply(self, v: i32) -> i32 {
         // one of the two shifts is 0
-        (v.wrapping_add(self.half) >> (self.right & 31)).wrapping_shl(self.left).max(self.lo).min(self.hi)
+        (v.wrapping_add(self.half) >> (self.right & 31))
+            .wrapping_shl(self.left)
+            .max(self.lo)
+            .min(self.hi)
     }
 }
 

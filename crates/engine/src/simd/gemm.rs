@@ -77,27 +77,50 @@ const LEFT_BLOCK_BYTES: usize = 192 << 10;
 ///
 /// # Panics
 /// When a slice is shorter than the shapes say: a caller's bug, checked because the kernels rely on it.
-pub fn gemm16(isa: Isa, form: Form, a: Left16<'_>, w: Right<'_, Line16>, cols: &Columns, dest: &mut Dest<'_>) {
+pub fn gemm16(
+    isa: Isa,
+    form: Form,
+    a: Left16<'_>,
+    w: Right<'_, Line16>,
+    cols: &Columns,
+    dest: &mut Dest<'_>,
+) {
     if a.rows == 0 || w.n == 0 {
         return;
     }
     let panels = w.n.div_ceil(PANEL);
-    assert!(w.steps.is_multiple_of(2) && w.lines.len() >= panels * w.steps, "packed panels too short");
-    assert!(a.data.len() >= (a.rows - 1) * a.stride + w.steps * 2, "left operand too short");
+    assert!(
+        w.steps.is_multiple_of(2) && w.lines.len() >= panels * w.steps,
+        "packed panels too short"
+    );
+    assert!(
+        a.data.len() >= (a.rows - 1) * a.stride + w.steps * 2,
+        "left operand too short"
+    );
     check_dest(w.n, w.j0, a.rows, cols, dest);
-    let block = (LEFT_BLOCK_BYTES / (w.steps * 4).max(1)).max(40).next_multiple_of(40);
+    let block = (LEFT_BLOCK_BYTES / (w.steps * 4).max(1))
+        .max(40)
+        .next_multiple_of(40);
     let mut from = 0;
     while from < a.rows {
         let rows = block.min(a.rows - from);
-        let part = Left16 { data: &a.data[from * a.stride..], stride: a.stride, rows };
+        let part = Left16 {
+            data: &a.data[from * a.stride..],
+            stride: a.stride,
+            rows,
+        };
         let at = dest.at + from * dest.stride;
         match isa.tier() {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: `isa` shows the CPU has the features; the assertions above and `check_dest` are the kernel's conditions.
-            Tier::Avx512Vnni => unsafe { super::gemm_avx512::block16(form, part, w, cols, dest, at) },
+            Tier::Avx512Vnni => unsafe {
+                super::gemm_avx512::block16(form, part, w, cols, dest, at)
+            },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
-            Tier::Avx2 if form == Form::Plain => unsafe { super::gemm_avx2::block16(part, w, cols, dest, at) },
+            Tier::Avx2 if form == Form::Plain => unsafe {
+                super::gemm_avx2::block16(part, w, cols, dest, at)
+            },
             _ => scalar16(form, part, w, cols, dest, at),
         }
         from += rows;
@@ -114,13 +137,22 @@ pub fn gemm8(isa: Isa, a: Left8<'_>, w: Right<'_, Line8>, cols: &Columns, dest: 
     }
     let panels = w.n.div_ceil(PANEL);
     assert!(w.lines.len() >= panels * w.steps, "packed panels too short");
-    assert!(a.data.len() >= (a.rows - 1) * a.stride + w.steps * 4, "left operand too short");
+    assert!(
+        a.data.len() >= (a.rows - 1) * a.stride + w.steps * 4,
+        "left operand too short"
+    );
     check_dest(w.n, w.j0, a.rows, cols, dest);
-    let block = (LEFT_BLOCK_BYTES / (w.steps * 4).max(1)).max(40).next_multiple_of(40);
+    let block = (LEFT_BLOCK_BYTES / (w.steps * 4).max(1))
+        .max(40)
+        .next_multiple_of(40);
     let mut from = 0;
     while from < a.rows {
         let rows = block.min(a.rows - from);
-        let part = Left8 { data: &a.data[from * a.stride..], stride: a.stride, rows };
+        let part = Left8 {
+            data: &a.data[from * a.stride..],
+            stride: a.stride,
+            rows,
+        };
         let at = dest.at + from * dest.stride;
         match isa.tier() {
             #[cfg(target_arch = "x86_64")]
@@ -135,10 +167,20 @@ pub fn gemm8(isa: Isa, a: Left8<'_>, w: Right<'_, Line8>, cols: &Columns, dest: 
 fn check_dest(n: usize, j0: usize, rows: usize, cols: &Columns, dest: &Dest<'_>) {
     let padded = j0 + n.div_ceil(PANEL) * PANEL;
     for part in [&cols.add, &cols.right, &cols.left, &cols.top, &cols.bottom] {
-        assert!(part.len() >= padded, "epilogue has {} columns, the product ends at {padded}", part.len());
+        assert!(
+            part.len() >= padded,
+            "epilogue has {} columns, the product ends at {padded}",
+            part.len()
+        );
     }
-    assert!(dest.stride >= n && dest.out.len() >= dest.at + (rows - 1) * dest.stride + n, "destination too short");
-    assert!(dest.out.dtype() == cols.dtype, "destination has another type than the epilogue");
+    assert!(
+        dest.stride >= n && dest.out.len() >= dest.at + (rows - 1) * dest.stride + n,
+        "destination too short"
+    );
+    assert!(
+        dest.out.dtype() == cols.dtype,
+        "destination has another type than the epilogue"
+    );
 }
 
 /// `−Σ (x_0·x_2 + x_1·x_3)` of each row modulo 2^32: the start of the paired kernel's accumulators.
@@ -147,7 +189,9 @@ fn row_starts(a: Left16<'_>, steps: usize, out: &mut [i32]) {
         let row = &a.data[i * a.stride..i * a.stride + steps * 2];
         let mut sum = 0i32;
         for x in row.as_chunks::<STEP>().0 {
-            let dot = i32::from(x[0]).wrapping_mul(i32::from(x[2])).wrapping_add(i32::from(x[1]).wrapping_mul(i32::from(x[3])));
+            let dot = i32::from(x[0])
+                .wrapping_mul(i32::from(x[2]))
+                .wrapping_add(i32::from(x[1]).wrapping_mul(i32::from(x[3])));
             sum = sum.wrapping_sub(dot);
         }
         *s = sum;
@@ -155,14 +199,34 @@ fn row_starts(a: Left16<'_>, steps: usize, out: &mut [i32]) {
 }
 
 /// Scalar twin of the 16-bit kernels.
-fn scalar16(form: Form, a: Left16<'_>, w: Right<'_, Line16>, cols: &Columns, dest: &mut Dest<'_>, at: usize) {
+fn scalar16(
+    form: Form,
+    a: Left16<'_>,
+    w: Right<'_, Line16>,
+    cols: &Columns,
+    dest: &mut Dest<'_>,
+    at: usize,
+) {
     let mut start = [0i32];
     for i in 0..a.rows {
         let row = &a.data[i * a.stride..i * a.stride + w.steps * 2];
         if form == Form::Paired {
-            row_starts(Left16 { data: row, stride: 0, rows: 1 }, w.steps, &mut start);
+            row_starts(
+                Left16 {
+                    data: row,
+                    stride: 0,
+                    rows: 1,
+                },
+                w.steps,
+                &mut start,
+            );
         }
-        for (p, panel) in w.lines.chunks_exact(w.steps).take(w.n.div_ceil(PANEL)).enumerate() {
+        for (p, panel) in w
+            .lines
+            .chunks_exact(w.steps)
+            .take(w.n.div_ceil(PANEL))
+            .enumerate()
+        {
             let mut acc = [start[0]; PANEL];
             match form {
                 Form::Plain => {
@@ -175,7 +239,8 @@ fn scalar16(form: Form, a: Left16<'_>, w: Right<'_, Line16>, cols: &Columns, des
                         for (c, s) in acc.iter_mut().enumerate() {
                             let (u, v) = (&two[0].0[2 * c..2 * c + 2], &two[1].0[2 * c..2 * c + 2]);
                             for e in 0..2 {
-                                let product = i32::from(x[e].wrapping_add(v[e])).wrapping_mul(i32::from(x[e + 2].wrapping_add(u[e])));
+                                let product = i32::from(x[e].wrapping_add(v[e]))
+                                    .wrapping_mul(i32::from(x[e + 2].wrapping_add(u[e])));
                                 *s = s.wrapping_add(product);
                             }
                         }
@@ -183,7 +248,15 @@ fn scalar16(form: Form, a: Left16<'_>, w: Right<'_, Line16>, cols: &Columns, des
                 }
             }
             let n = PANEL.min(w.n - p * PANEL);
-            cols.finish_block(&acc, PANEL, w.j0 + p * PANEL, n, &mut dest.out, at + i * dest.stride + p * PANEL, dest.stride);
+            cols.finish_block(
+                &acc,
+                PANEL,
+                w.j0 + p * PANEL,
+                n,
+                &mut dest.out,
+                at + i * dest.stride + p * PANEL,
+                dest.stride,
+            );
         }
     }
 }
@@ -191,7 +264,8 @@ fn scalar16(form: Form, a: Left16<'_>, w: Right<'_, Line16>, cols: &Columns, des
 #[inline]
 fn dot_line(acc: &mut [i32; PANEL], x: [i16; 2], line: &[i16; 32]) {
     for (s, w) in acc.iter_mut().zip(line.as_chunks::<2>().0) {
-        let dot = (i32::from(x[0]).wrapping_mul(i32::from(w[0]))).wrapping_add(i32::from(x[1]).wrapping_mul(i32::from(w[1])));
+        let dot = (i32::from(x[0]).wrapping_mul(i32::from(w[0])))
+            .wrapping_add(i32::from(x[1]).wrapping_mul(i32::from(w[1])));
         *s = s.wrapping_add(dot);
     }
 }
@@ -200,7 +274,12 @@ fn dot_line(acc: &mut [i32; PANEL], x: [i16; 2], line: &[i16; 32]) {
 fn scalar8(a: Left8<'_>, w: Right<'_, Line8>, cols: &Columns, dest: &mut Dest<'_>, at: usize) {
     for i in 0..a.rows {
         let row = &a.data[i * a.stride..i * a.stride + w.steps * 4];
-        for (p, panel) in w.lines.chunks_exact(w.steps).take(w.n.div_ceil(PANEL)).enumerate() {
+        for (p, panel) in w
+            .lines
+            .chunks_exact(w.steps)
+            .take(w.n.div_ceil(PANEL))
+            .enumerate()
+        {
             let mut acc = [0i32; PANEL];
             for (x, line) in row.as_chunks::<4>().0.iter().zip(panel) {
                 for (s, w) in acc.iter_mut().zip(line.0.as_chunks::<4>().0) {
@@ -210,7 +289,15 @@ fn scalar8(a: Left8<'_>, w: Right<'_, Line8>, cols: &Columns, dest: &mut Dest<'_
                 }
             }
             let n = PANEL.min(w.n - p * PANEL);
-            cols.finish_block(&acc, PANEL, w.j0 + p * PANEL, n, &mut dest.out, at + i * dest.stride + p * PANEL, dest.stride);
+            cols.finish_block(
+                &acc,
+                PANEL,
+                w.j0 + p * PANEL,
+                n,
+                &mut dest.out,
+                at + i * dest.stride + p * PANEL,
+                dest.stride,
+            );
         }
     }
 }

@@ -21,7 +21,13 @@ macro_rules! each_row {
 /// # Safety
 /// The CPU has AVX2; `MR` rows of `2·steps` values are readable at `a` and `steps` lines at `w`.
 #[target_feature(enable = "avx2")]
-unsafe fn tile<const MR: usize>(a: *const i16, stride: usize, w: *const Line16, steps: usize, acc: &mut [i32; ROWS * PANEL]) {
+unsafe fn tile<const MR: usize>(
+    a: *const i16,
+    stride: usize,
+    w: *const Line16,
+    steps: usize,
+    acc: &mut [i32; ROWS * PANEL],
+) {
     let mut sum = [[_mm256_setzero_si256(); 2]; MR];
     for s in 0..steps {
         // SAFETY: `s < steps`, so the line and the pairs of the rows exist.
@@ -50,13 +56,29 @@ unsafe fn tile<const MR: usize>(a: *const i16, stride: usize, w: *const Line16, 
 /// # Safety
 /// The CPU has AVX2. The checks of [`super::gemm::gemm16`] hold for `a`, `w`, `cols` and rows of `dest` from `at`.
 #[target_feature(enable = "avx2")]
-pub(super) unsafe fn block16(a: Left16<'_>, w: Right<'_, Line16>, cols: &Columns, dest: &mut Dest<'_>, at: usize) {
+pub(super) unsafe fn block16(
+    a: Left16<'_>,
+    w: Right<'_, Line16>,
+    cols: &Columns,
+    dest: &mut Dest<'_>,
+    at: usize,
+) {
     let mut acc = [0i32; ROWS * PANEL];
-    for (p, panel) in w.lines.chunks_exact(w.steps).take(w.n.div_ceil(PANEL)).enumerate() {
+    for (p, panel) in w
+        .lines
+        .chunks_exact(w.steps)
+        .take(w.n.div_ceil(PANEL))
+        .enumerate()
+    {
         let n = PANEL.min(w.n - p * PANEL);
         for i in (0..a.rows).step_by(ROWS) {
             let rows = ROWS.min(a.rows - i);
-            let (x, stride, l, steps) = (a.data[i * a.stride..].as_ptr(), a.stride, panel.as_ptr(), w.steps);
+            let (x, stride, l, steps) = (
+                a.data[i * a.stride..].as_ptr(),
+                a.stride,
+                panel.as_ptr(),
+                w.steps,
+            );
             // SAFETY: rows `i … i + rows` and the lines of the panel are within the checked slices.
             unsafe {
                 match rows {
@@ -69,7 +91,15 @@ pub(super) unsafe fn block16(a: Left16<'_>, w: Right<'_, Line16>, cols: &Columns
                 }
             }
             let at = at + i * dest.stride + p * PANEL;
-            cols.finish_block(&acc[..rows * PANEL], PANEL, w.j0 + p * PANEL, n, &mut dest.out, at, dest.stride);
+            cols.finish_block(
+                &acc[..rows * PANEL],
+                PANEL,
+                w.j0 + p * PANEL,
+                n,
+                &mut dest.out,
+                at,
+                dest.stride,
+            );
         }
     }
 }

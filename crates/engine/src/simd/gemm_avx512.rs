@@ -62,7 +62,12 @@ unsafe fn store_row<const NV: usize, A, L>(t: &Tile<'_, A, L>, i: usize, acc: [_
     each_col!(NV, J, {
         let j = t.j + J * PANEL;
         // SAFETY: the caller promises 16 more columns at `j` in each array.
-        let (add, right) = unsafe { (_mm512_loadu_si512(c.add.as_ptr().add(j).cast()), _mm512_loadu_si512(c.right.as_ptr().add(j).cast())) };
+        let (add, right) = unsafe {
+            (
+                _mm512_loadu_si512(c.add.as_ptr().add(j).cast()),
+                _mm512_loadu_si512(c.right.as_ptr().add(j).cast()),
+            )
+        };
         let mut v = _mm512_srav_epi32(_mm512_add_epi32(acc[J], add), right);
         if c.any_left {
             // SAFETY: as above.
@@ -73,7 +78,10 @@ unsafe fn store_row<const NV: usize, A, L>(t: &Tile<'_, A, L>, i: usize, acc: [_
                     _mm512_loadu_si512(c.bottom.as_ptr().add(j).cast()),
                 )
             };
-            let (above, below) = (_mm512_cmpgt_epi32_mask(v, top), _mm512_cmplt_epi32_mask(v, bottom));
+            let (above, below) = (
+                _mm512_cmpgt_epi32_mask(v, top),
+                _mm512_cmplt_epi32_mask(v, bottom),
+            );
             v = _mm512_sllv_epi32(v, left);
             v = _mm512_mask_mov_epi32(v, above, hi);
             v = _mm512_mask_mov_epi32(v, below, lo);
@@ -86,9 +94,18 @@ unsafe fn store_row<const NV: usize, A, L>(t: &Tile<'_, A, L>, i: usize, acc: [_
         // SAFETY: the caller promises `n` elements at `at`; masked stores touch no others.
         unsafe {
             match c.dtype {
-                DType::I8 => _mm_mask_storeu_epi8(t.out.cast::<i8>().add(at), mask, _mm512_cvtepi32_epi8(v)),
-                DType::I16 if n == PANEL => _mm256_storeu_si256(t.out.cast::<i16>().add(at).cast(), _mm512_cvtepi32_epi16(v)),
-                DType::I16 => _mm256_mask_storeu_epi16(t.out.cast::<i16>().add(at), mask, _mm512_cvtepi32_epi16(v)),
+                DType::I8 => {
+                    _mm_mask_storeu_epi8(t.out.cast::<i8>().add(at), mask, _mm512_cvtepi32_epi8(v))
+                }
+                DType::I16 if n == PANEL => _mm256_storeu_si256(
+                    t.out.cast::<i16>().add(at).cast(),
+                    _mm512_cvtepi32_epi16(v),
+                ),
+                DType::I16 => _mm256_mask_storeu_epi16(
+                    t.out.cast::<i16>().add(at),
+                    mask,
+                    _mm512_cvtepi32_epi16(v),
+                ),
                 DType::I32 => _mm512_mask_storeu_epi32(t.out.cast::<i32>().add(at), mask, v),
             }
         }
@@ -137,7 +154,11 @@ unsafe fn plain<const MR: usize, const NV: usize>(t: &Tile<'_, i16, Line16>) {
             });
             let at = t.a.wrapping_add(s.wrapping_mul(2));
             each_row!(MR, I, {
-                let x = _mm512_set1_epi32(at.wrapping_add(I.wrapping_mul(stride)).cast::<i32>().read_unaligned());
+                let x = _mm512_set1_epi32(
+                    at.wrapping_add(I.wrapping_mul(stride))
+                        .cast::<i32>()
+                        .read_unaligned(),
+                );
                 each_col!(NV, J, {
                     acc[I][J] = dot16(acc[I][J], x, w[J]);
                 });
@@ -176,9 +197,16 @@ unsafe fn paired<const MR: usize, const NV: usize>(t: &Tile<'_, i16, Line16>) {
             let at = t.a.wrapping_add(s.wrapping_mul(4));
             each_row!(MR, I, {
                 let x = at.wrapping_add(I.wrapping_mul(stride)).cast::<i32>();
-                let (x0, x1) = (_mm512_set1_epi32(x.read_unaligned()), _mm512_set1_epi32(x.wrapping_add(1).read_unaligned()));
+                let (x0, x1) = (
+                    _mm512_set1_epi32(x.read_unaligned()),
+                    _mm512_set1_epi32(x.wrapping_add(1).read_unaligned()),
+                );
                 each_col!(NV, J, {
-                    acc[I][J] = dot16(acc[I][J], _mm512_add_epi16(x0, w1[J]), _mm512_add_epi16(x1, w0[J]));
+                    acc[I][J] = dot16(
+                        acc[I][J],
+                        _mm512_add_epi16(x0, w1[J]),
+                        _mm512_add_epi16(x1, w0[J]),
+                    );
                 });
             });
         }
@@ -208,7 +236,11 @@ unsafe fn bytes<const MR: usize, const NV: usize>(t: &Tile<'_, u8, Line8>) {
             });
             let at = t.a.wrapping_add(s.wrapping_mul(4));
             each_row!(MR, I, {
-                let x = _mm512_set1_epi32(at.wrapping_add(I.wrapping_mul(stride)).cast::<i32>().read_unaligned());
+                let x = _mm512_set1_epi32(
+                    at.wrapping_add(I.wrapping_mul(stride))
+                        .cast::<i32>()
+                        .read_unaligned(),
+                );
                 each_col!(NV, J, {
                     acc[I][J] = dot8(acc[I][J], x, w[J]);
                 });
@@ -236,14 +268,20 @@ fn base(out: &mut OutMut<'_>, at: usize) -> *mut u8 {
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 unsafe fn row_starts(a: Left16<'_>, steps: usize, out: &mut [i32]) {
     for (i, start) in out.iter_mut().enumerate() {
-        let row = a.data[i * a.stride..i * a.stride + steps * 2].as_ptr().cast::<i32>();
+        let row = a.data[i * a.stride..i * a.stride + steps * 2]
+            .as_ptr()
+            .cast::<i32>();
         let mut sum = _mm512_setzero_si512();
         for s in (0..steps).step_by(16) {
             let mask = 0xffffu16 >> (16 - (steps - s).min(16));
             // SAFETY: the mask leaves only pairs of this row.
             let x = unsafe { _mm512_maskz_loadu_epi32(mask, row.wrapping_add(s)) };
             // pair 2i times pair 2i + 1, in the even lanes only
-            sum = dot16(sum, x, _mm512_maskz_shuffle_epi32::<0b10_11_00_01>(0x5555, x));
+            sum = dot16(
+                sum,
+                x,
+                _mm512_maskz_shuffle_epi32::<0b10_11_00_01>(0x5555, x),
+            );
         }
         *start = 0i32.wrapping_sub(_mm512_reduce_add_epi32(sum));
     }
@@ -265,12 +303,27 @@ fn group(remaining: usize) -> usize {
 /// # Safety
 /// The CPU has AVX-512 F, BW, DQ, VL and VNNI. The checks of [`super::gemm::gemm16`] hold for `a`, `w`, `cols` and rows of `dest` from `at`.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-pub(super) unsafe fn block16(form: Form, a: Left16<'_>, w: Right<'_, Line16>, cols: &Columns, dest: &mut Dest<'_>, at: usize) {
+pub(super) unsafe fn block16(
+    form: Form,
+    a: Left16<'_>,
+    w: Right<'_, Line16>,
+    cols: &Columns,
+    dest: &mut Dest<'_>,
+    at: usize,
+) {
     let mut starts = vec![0i32; if form == Form::Paired { a.rows } else { 0 }];
     // SAFETY: the caller checked `rows` rows of `2·steps` values.
     unsafe { row_starts(a, w.steps, &mut starts) };
-    let high = if form == Form::Paired { PAIRED_ROWS } else { PLAIN_ROWS };
-    let lines_per_tile = if form == Form::Paired { w.steps / 2 } else { w.steps };
+    let high = if form == Form::Paired {
+        PAIRED_ROWS
+    } else {
+        PLAIN_ROWS
+    };
+    let lines_per_tile = if form == Form::Paired {
+        w.steps / 2
+    } else {
+        w.steps
+    };
     let panels = w.n.div_ceil(PANEL);
     let mut p = 0;
     while p < panels {
@@ -284,7 +337,11 @@ pub(super) unsafe fn block16(form: Form, a: Left16<'_>, w: Right<'_, Line16>, co
                 w: here.as_ptr(),
                 steps: w.steps,
                 starts: starts.get(i..).unwrap_or_default().as_ptr(),
-                prefetch: next_lines.get(index * lines_per_tile..).filter(|l| !l.is_empty()).unwrap_or(here).as_ptr(),
+                prefetch: next_lines
+                    .get(index * lines_per_tile..)
+                    .filter(|l| !l.is_empty())
+                    .unwrap_or(here)
+                    .as_ptr(),
                 cols,
                 j: w.j0 + p * PANEL,
                 tail: (w.n - (p + wide - 1) * PANEL).min(PANEL),
@@ -308,7 +365,13 @@ pub(super) unsafe fn block16(form: Form, a: Left16<'_>, w: Right<'_, Line16>, co
 /// # Safety
 /// The CPU has AVX-512 F, BW, DQ, VL and VNNI. The checks of [`super::gemm::gemm8`] hold for `a`, `w`, `cols` and rows of `dest` from `at`.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-pub(super) unsafe fn block8(a: Left8<'_>, w: Right<'_, Line8>, cols: &Columns, dest: &mut Dest<'_>, at: usize) {
+pub(super) unsafe fn block8(
+    a: Left8<'_>,
+    w: Right<'_, Line8>,
+    cols: &Columns,
+    dest: &mut Dest<'_>,
+    at: usize,
+) {
     let panels = w.n.div_ceil(PANEL);
     let mut p = 0;
     while p < panels {
@@ -322,7 +385,11 @@ pub(super) unsafe fn block8(a: Left8<'_>, w: Right<'_, Line8>, cols: &Columns, d
                 w: here.as_ptr(),
                 steps: w.steps,
                 starts: std::ptr::null(),
-                prefetch: next_lines.get(index * w.steps..).filter(|l| !l.is_empty()).unwrap_or(here).as_ptr(),
+                prefetch: next_lines
+                    .get(index * w.steps..)
+                    .filter(|l| !l.is_empty())
+                    .unwrap_or(here)
+                    .as_ptr(),
                 cols,
                 j: w.j0 + p * PANEL,
                 tail: (w.n - (p + wide - 1) * PANEL).min(PANEL),

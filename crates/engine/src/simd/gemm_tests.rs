@@ -10,12 +10,17 @@ struct Values(u64);
 
 impl Values {
     fn next(&mut self, lo: i32, hi: i32) -> i32 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         let r = (self.0 >> 33) as u32;
         match r % 5 {
             0 => lo,
             1 => hi,
-            _ => (i64::from(lo) + i64::from(r / 5) * 8 % (i64::from(hi) - i64::from(lo) + 1)) as i32,
+            _ => {
+                (i64::from(lo) + i64::from(r / 5) * 8 % (i64::from(hi) - i64::from(lo) + 1)) as i32
+            }
         }
     }
 }
@@ -27,7 +32,14 @@ fn isas() -> Vec<Isa> {
 fn columns(v: &mut Values, n: usize, dtype: DType, left: bool) -> Columns {
     let (lo, hi) = dtype.range();
     let (lo, hi) = (v.next(lo, 0), v.next(1, hi));
-    let rows: Vec<(i32, i8)> = (0..n).map(|_| (v.next(-(1 << 28), 1 << 28), v.next(if left { -15 } else { 0 }, 31) as i8)).collect();
+    let rows: Vec<(i32, i8)> = (0..n)
+        .map(|_| {
+            (
+                v.next(-(1 << 28), 1 << 28),
+                v.next(if left { -15 } else { 0 }, 31) as i8,
+            )
+        })
+        .collect();
     Columns::new(rows.into_iter(), dtype, lo, hi)
 }
 
@@ -48,11 +60,21 @@ fn out_of(data: &mut assay_graph::Data) -> OutMut<'_> {
 }
 
 /// The definition, in 64 bits for the epilogue; sums modulo 2^32 as no bounds are imposed on random data.
-fn reference(a: &[i32], w: &[i32], m: usize, n: usize, k: usize, cols: &Columns, stride: usize) -> Vec<i32> {
+fn reference(
+    a: &[i32],
+    w: &[i32],
+    m: usize,
+    n: usize,
+    k: usize,
+    cols: &Columns,
+    stride: usize,
+) -> Vec<i32> {
     let mut out = vec![0; m * stride];
     for i in 0..m {
         for j in 0..n {
-            let acc = (0..k).fold(0i32, |s, c| s.wrapping_add(a[i * k + c].wrapping_mul(w[j * k + c])));
+            let acc = (0..k).fold(0i32, |s, c| {
+                s.wrapping_add(a[i * k + c].wrapping_mul(w[j * k + c]))
+            });
             let v = i64::from(acc.wrapping_add(cols.add[j]) >> cols.right[j]) << cols.left[j];
             out[i * stride + j] = v.clamp(i64::from(cols.lo), i64::from(cols.hi)) as i32;
         }

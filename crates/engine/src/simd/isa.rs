@@ -56,7 +56,11 @@ impl Tier {
         match std::env::var("ASSAY_KERNEL") {
             Ok(name) if !name.is_empty() => {
                 let tier = Self::from_name(&name).ok_or(EngineError::UnknownTier { name })?;
-                if tier.is_available() { Ok(tier) } else { Err(EngineError::TierUnavailable { tier }) }
+                if tier.is_available() {
+                    Ok(tier)
+                } else {
+                    Err(EngineError::TierUnavailable { tier })
+                }
             }
             _ => Ok(Self::detect()),
         }
@@ -81,7 +85,11 @@ impl Isa {
     /// Asks the CPU.
     pub fn new(tier: Tier) -> Option<Self> {
         let wide = tier == Tier::Avx512Vnni;
-        supported(tier).then(|| Self { tier, paired: wide && adds_beside_dots(), permutes_bytes: wide && permutes_bytes() })
+        supported(tier).then(|| Self {
+            tier,
+            paired: wide && adds_beside_dots(),
+            permutes_bytes: wide && permutes_bytes(),
+        })
     }
 
     /// The tier.
@@ -136,7 +144,12 @@ fn permutes_bytes() -> bool {
 #[cfg(target_arch = "x86_64")]
 fn adds_beside_dots() -> bool {
     let id = std::arch::x86_64::__cpuid(0);
-    [id.ebx, id.edx, id.ecx] == [u32::from_le_bytes(*b"Auth"), u32::from_le_bytes(*b"enti"), u32::from_le_bytes(*b"cAMD")]
+    [id.ebx, id.edx, id.ecx]
+        == [
+            u32::from_le_bytes(*b"Auth"),
+            u32::from_le_bytes(*b"enti"),
+            u32::from_le_bytes(*b"cAMD"),
+        ]
 }
 
 #[cfg(not(target_arch = "x86_64"))]

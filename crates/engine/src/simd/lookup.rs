@@ -46,7 +46,10 @@ unsafe fn vbmi(x: &[i8], table: &[i8; 256], out: &mut [i8]) {
         unsafe {
             let v = _mm512_maskz_loadu_epi8(mask, x.as_ptr().wrapping_add(at));
             // each permutation reads the low 7 bits of an index; bit 7 chooses between them
-            let (low, high) = (_mm512_permutex2var_epi8(t0, v, t1), _mm512_permutex2var_epi8(t2, v, t3));
+            let (low, high) = (
+                _mm512_permutex2var_epi8(t0, v, t1),
+                _mm512_permutex2var_epi8(t2, v, t3),
+            );
             let r = _mm512_mask_blend_epi8(_mm512_movepi8_mask(v), low, high);
             _mm512_mask_storeu_epi8(out.as_mut_ptr().wrapping_add(at), mask, r);
         }

@@ -23,7 +23,11 @@ pub struct NormParams {
 /// `v + 2^(e−1) >> e`, within ±32,767, for `|v| <= 2^30` and `e < 31`.
 #[inline(always)]
 fn shrink(v: i32, e: u32) -> i32 {
-    let half = if e > 0 { 1i32.wrapping_shl(e.wrapping_sub(1)) } else { 0 };
+    let half = if e > 0 {
+        1i32.wrapping_shl(e.wrapping_sub(1))
+    } else {
+        0
+    };
     (v.wrapping_add(half) >> (e & 31)).clamp(-32767, 32767)
 }
 
@@ -65,7 +69,9 @@ fn short_row<O: Element>(x: &[i16], p: &NormParams, d: &mut [i32], out: &mut [O]
 #[inline(always)]
 fn long_row<A: Element, O: Element>(x: &[A], p: &NormParams, d: &mut [i32], out: &mut [O]) {
     let n = x.len() as i64;
-    let sum: i64 = x.iter().fold(0i64, |s, v| s.wrapping_add(i64::from(v.wide())));
+    let sum: i64 = x
+        .iter()
+        .fold(0i64, |s, v| s.wrapping_add(i64::from(v.wide())));
     let centred = |v: &A| i64::from(v.wide()).wrapping_mul(n).wrapping_sub(sum);
     let peak = x.iter().fold(0u64, |p, v| p.max(centred(v).unsigned_abs()));
     let e = exponent(peak);

@@ -61,10 +61,21 @@ impl Packed16 {
     ///
     /// # Panics
     /// When `x` is shorter than the matrix: a caller's bug, checked because the kernels rely on it.
-    pub fn fill<E: Element>(&mut self, isa: Isa, x: &[E], order: Order, stride: usize, n: usize, k: usize) {
+    pub fn fill<E: Element>(
+        &mut self,
+        isa: Isa,
+        x: &[E],
+        order: Order,
+        stride: usize,
+        n: usize,
+        k: usize,
+    ) {
         assert!(size_of::<E>() <= 2, "weights have at most 16 bits");
         let (major, minor) = if order == Order::Rows { (n, k) } else { (k, n) };
-        assert!(n == 0 || k == 0 || x.len() >= (major - 1) * stride + minor, "matrix too short");
+        assert!(
+            n == 0 || k == 0 || x.len() >= (major - 1) * stride + minor,
+            "matrix too short"
+        );
         (self.n, self.k, self.steps) = (n, k, padded(k) / 2);
         self.lines.resize(panels(n) * self.steps, Line16([0; 32]));
         for (p, panel) in self.lines.chunks_exact_mut(self.steps.max(1)).enumerate() {
@@ -73,10 +84,14 @@ impl Packed16 {
             match (isa.tier(), order) {
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: `isa` shows the CPU has the features; the assertions above cover `columns` rows of `k` elements; a panel has `padded(k) / 2` lines.
-                (Tier::Avx512Vnni, Order::Rows) => unsafe { super::pack_avx512::rows(from.as_ptr(), stride, columns, k, panel) },
+                (Tier::Avx512Vnni, Order::Rows) => unsafe {
+                    super::pack_avx512::rows(from.as_ptr(), stride, columns, k, panel)
+                },
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: as above, for `k` rows of `columns` elements.
-                (Tier::Avx512Vnni, Order::Columns) => unsafe { super::pack_avx512::columns(from.as_ptr(), stride, columns, k, panel) },
+                (Tier::Avx512Vnni, Order::Columns) => unsafe {
+                    super::pack_avx512::columns(from.as_ptr(), stride, columns, k, panel)
+                },
                 (_, Order::Rows) => fill_rows(from, stride, columns, k, panel),
                 (_, Order::Columns) => fill_columns(from, stride, columns, k, panel),
             }
@@ -89,7 +104,8 @@ impl Packed16 {
         for (p, panel) in self.lines.chunks_exact(self.steps.max(1)).enumerate() {
             for two in panel.as_chunks::<2>().0 {
                 for c in 0..PANEL {
-                    let dot = |i: usize| i32::from(two[0].0[i]).wrapping_mul(i32::from(two[1].0[i]));
+                    let dot =
+                        |i: usize| i32::from(two[0].0[i]).wrapping_mul(i32::from(two[1].0[i]));
                     let s = &mut sums[p * PANEL + c];
                     *s = s.wrapping_add(dot(2 * c)).wrapping_add(dot(2 * c + 1));
                 }
@@ -171,14 +187,29 @@ mod tests {
     fn check<E: Element>(x: &[E], n: usize, k: usize, extra: usize) -> Result<(), TestCaseError> {
         for isa in Tier::available().into_iter().filter_map(Isa::new) {
             for (order, stride) in [(Order::Rows, k + extra), (Order::Columns, n + extra)] {
-                let mut p = Packed16 { lines: vec![Line16([99; 32]); 1], ..Packed16::default() };
+                let mut p = Packed16 {
+                    lines: vec![Line16([99; 32]); 1],
+                    ..Packed16::default()
+                };
                 p.fill(isa, x, order, stride, n, k);
                 for j in 0..panels(n) * PANEL {
                     for i in 0..padded(k) {
-                        let at = if order == Order::Rows { j * stride + i } else { i * stride + j };
+                        let at = if order == Order::Rows {
+                            j * stride + i
+                        } else {
+                            i * stride + j
+                        };
                         let want = if j < n && i < k { x[at].wide() } else { 0 };
                         let have = p.lines[j / PANEL * p.steps + i / 2].0[j % PANEL * 2 + i % 2];
-                        prop_assert_eq!(i32::from(have), want, "{} {:?} {} {}", isa.tier(), order, j, i);
+                        prop_assert_eq!(
+                            i32::from(have),
+                            want,
+                            "{} {:?} {} {}",
+                            isa.tier(),
+                            order,
+                            j,
+                            i
+                        );
                     }
                 }
             }

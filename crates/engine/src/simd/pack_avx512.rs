@@ -14,7 +14,11 @@ use super::{
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 unsafe fn load<E: Element>(from: *const E, count: usize) -> __m512i {
-    let mask = if count == 0 { 0 } else { u32::MAX >> (32 - count.min(32)) };
+    let mask = if count == 0 {
+        0
+    } else {
+        u32::MAX >> (32 - count.min(32))
+    };
     // SAFETY: the mask leaves only readable elements.
     unsafe {
         if size_of::<E>() == 1 {
@@ -42,8 +46,14 @@ fn transposed(r: [__m512i; 16]) -> [__m512i; 16] {
     // 128-bit lane L of u[4g + j] is now element 4L + j of rows 4g … 4g + 3
     let mut out = [_mm512_setzero_si512(); 16];
     for j in 0..4 {
-        let even = [_mm512_shuffle_i32x4::<0x88>(u[j], u[4 + j]), _mm512_shuffle_i32x4::<0x88>(u[8 + j], u[12 + j])];
-        let odd = [_mm512_shuffle_i32x4::<0xdd>(u[j], u[4 + j]), _mm512_shuffle_i32x4::<0xdd>(u[8 + j], u[12 + j])];
+        let even = [
+            _mm512_shuffle_i32x4::<0x88>(u[j], u[4 + j]),
+            _mm512_shuffle_i32x4::<0x88>(u[8 + j], u[12 + j]),
+        ];
+        let odd = [
+            _mm512_shuffle_i32x4::<0xdd>(u[j], u[4 + j]),
+            _mm512_shuffle_i32x4::<0xdd>(u[8 + j], u[12 + j]),
+        ];
         out[j] = _mm512_shuffle_i32x4::<0x88>(even[0], even[1]);
         out[4 + j] = _mm512_shuffle_i32x4::<0x88>(odd[0], odd[1]);
         out[8 + j] = _mm512_shuffle_i32x4::<0xdd>(even[0], even[1]);
@@ -57,11 +67,19 @@ fn transposed(r: [__m512i; 16]) -> [__m512i; 16] {
 /// # Safety
 /// The CPU has AVX-512 F, BW, DQ, VL; `n <= 16` rows of `k` elements are readable; `E` is `i8` or `i16`; `panel` has `ceil(k / 2)` lines or more.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-pub(super) unsafe fn rows<E: Element>(from: *const E, stride: usize, n: usize, k: usize, panel: &mut [Line16]) {
+pub(super) unsafe fn rows<E: Element>(
+    from: *const E,
+    stride: usize,
+    n: usize,
+    k: usize,
+    panel: &mut [Line16],
+) {
     for (b, lines) in panel.chunks_mut(PANEL).enumerate() {
         let mut r = [_mm512_setzero_si512(); 16];
         for (i, r) in r.iter_mut().enumerate().take(n) {
-            let at = from.wrapping_add(i.wrapping_mul(stride)).wrapping_add(b.wrapping_mul(32));
+            let at = from
+                .wrapping_add(i.wrapping_mul(stride))
+                .wrapping_add(b.wrapping_mul(32));
             // SAFETY: row `i < n` has `k` elements, `k − 32b` of them from `at`.
             *r = unsafe { load(at, k.saturating_sub(b * 32)) };
         }
@@ -77,14 +95,23 @@ pub(super) unsafe fn rows<E: Element>(from: *const E, stride: usize, n: usize, k
 /// # Safety
 /// The CPU has AVX-512 F, BW, DQ, VL; `k` rows of `n <= 16` elements are readable; `E` is `i8` or `i16`.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-pub(super) unsafe fn columns<E: Element>(from: *const E, stride: usize, n: usize, k: usize, panel: &mut [Line16]) {
+pub(super) unsafe fn columns<E: Element>(
+    from: *const E,
+    stride: usize,
+    n: usize,
+    k: usize,
+    panel: &mut [Line16],
+) {
     let row = |i: usize| {
         let count = if i < k { n } else { 0 };
         // SAFETY: row `i` has `n` elements, or none is read.
         _mm512_castsi512_si256(unsafe { load(from.wrapping_add(i.wrapping_mul(stride)), count) })
     };
     for (s, line) in panel.iter_mut().enumerate() {
-        let (even, odd) = (_mm512_cvtepu16_epi32(row(2 * s)), _mm512_cvtepu16_epi32(row(2 * s + 1)));
+        let (even, odd) = (
+            _mm512_cvtepu16_epi32(row(2 * s)),
+            _mm512_cvtepu16_epi32(row(2 * s + 1)),
+        );
         let v = _mm512_or_si512(even, _mm512_slli_epi32::<16>(odd));
         // SAFETY: a line is 64 aligned bytes.
         unsafe { _mm512_store_si512(line.0.as_mut_ptr().cast(), v) };

@@ -21,7 +21,14 @@ pub struct SoftmaxParams {
 /// # Panics
 /// When slices are not whole rows or the table is empty: a caller's bug.
 pub fn softmax(isa: Isa, x: &[i16], n: usize, p: &SoftmaxParams, e: &mut [i32], out: &mut [i16]) {
-    assert!(n > 0 && x.len() == out.len() && x.len().is_multiple_of(n) && e.len() >= n && !p.table.is_empty(), "softmax of ragged rows");
+    assert!(
+        n > 0
+            && x.len() == out.len()
+            && x.len().is_multiple_of(n)
+            && e.len() >= n
+            && !p.table.is_empty(),
+        "softmax of ragged rows"
+    );
     for (x, out) in x.chunks_exact(n).zip(out.chunks_exact_mut(n)) {
         match isa.tier() {
             #[cfg(target_arch = "x86_64")]
@@ -36,7 +43,13 @@ pub fn softmax(isa: Isa, x: &[i16], n: usize, p: &SoftmaxParams, e: &mut [i32], 
 ///
 /// # Panics
 /// When the table is empty: a caller's bug.
-pub fn softmax_any<A: Element>(x: &[A], n: usize, p: &SoftmaxParams, e: &mut [i32], out: &mut [i16]) {
+pub fn softmax_any<A: Element>(
+    x: &[A],
+    n: usize,
+    p: &SoftmaxParams,
+    e: &mut [i32],
+    out: &mut [i16],
+) {
     for (x, out) in x.chunks_exact(n.max(1)).zip(out.chunks_exact_mut(n.max(1))) {
         row(x, p, e, out);
     }
@@ -45,7 +58,11 @@ pub fn softmax_any<A: Element>(x: &[A], n: usize, p: &SoftmaxParams, e: &mut [i3
 /// Scalar twin of the vector kernel.
 fn row<A: Element>(x: &[A], p: &SoftmaxParams, e: &mut [i32], out: &mut [i16]) {
     let max = x.iter().map(|v| v.wide()).max().map_or(0, i64::from);
-    let half = if p.shift > 0 { 1i64 << (p.shift - 1) } else { 0 };
+    let half = if p.shift > 0 {
+        1i64 << (p.shift - 1)
+    } else {
+        0
+    };
     let mut sum = 0i64;
     for (e, x) in e.iter_mut().zip(x) {
         let step = (max - i64::from(x.wide()) + half) >> p.shift;
@@ -59,7 +76,9 @@ fn row<A: Element>(x: &[A], p: &SoftmaxParams, e: &mut [i32], out: &mut [i16]) {
 
 /// `floor((2^(bits+1)·e + S) / 2S)`; 0 when nothing is left to divide by.
 fn divide(e: i32, sum: i64, bits: u32) -> i16 {
-    ((i64::from(e) << (bits + 1)) + sum).checked_div(2 * sum).unwrap_or(0) as i16
+    ((i64::from(e) << (bits + 1)) + sum)
+        .checked_div(2 * sum)
+        .unwrap_or(0) as i16
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -81,7 +100,12 @@ mod avx512 {
     fn quotient(num: __m512i, m: __m512i, div: __m512i) -> __m512i {
         let q = _mm512_srli_epi64::<40>(_mm512_mul_epu32(num, m));
         let rest = _mm512_sub_epi64(num, _mm512_mul_epu32(q, div));
-        _mm512_mask_add_epi64(q, _mm512_cmpge_epu64_mask(rest, div), q, _mm512_set1_epi64(1))
+        _mm512_mask_add_epi64(
+            q,
+            _mm512_cmpge_epu64_mask(rest, div),
+            q,
+            _mm512_set1_epi64(1),
+        )
     }
 
     /// # Safety
@@ -91,7 +115,9 @@ mod avx512 {
         let n = x.len();
         let widen = |at: usize, mask: u16| {
             // SAFETY: the mask leaves only elements of the row.
-            _mm512_cvtepi16_epi32(unsafe { _mm256_maskz_loadu_epi16(mask, x.as_ptr().wrapping_add(at)) })
+            _mm512_cvtepi16_epi32(unsafe {
+                _mm256_maskz_loadu_epi16(mask, x.as_ptr().wrapping_add(at))
+            })
         };
         let mut peak = _mm512_set1_epi32(i32::MIN);
         for at in (0..n).step_by(16) {
@@ -100,7 +126,11 @@ mod avx512 {
         }
         let max = _mm512_set1_epi32(_mm512_reduce_max_epi32(peak));
         // differences are below 2^16: a shift of 17 or more leaves 0 except for rounding, which the 32-bit sum below still holds
-        let half = _mm512_set1_epi32(if p.shift > 0 { 1i32 << (p.shift - 1) } else { 0 });
+        let half = _mm512_set1_epi32(if p.shift > 0 {
+            1i32 << (p.shift - 1)
+        } else {
+            0
+        });
         let shift = _mm512_set1_epi32(p.shift as i32);
         let last = _mm512_set1_epi32(p.table.len() as i32 - 1);
         let mut sums = _mm512_setzero_si512();
@@ -110,7 +140,12 @@ mod avx512 {
             let step = _mm512_min_epu32(_mm512_srlv_epi32(_mm512_add_epi32(d, half), shift), last);
             // SAFETY: indices are at most the table's last one; masked lanes are not read. Stores stay within the row.
             unsafe {
-                let v = _mm512_mask_i32gather_epi32::<4>(_mm512_setzero_si512(), mask, step, p.table.as_ptr().cast());
+                let v = _mm512_mask_i32gather_epi32::<4>(
+                    _mm512_setzero_si512(),
+                    mask,
+                    step,
+                    p.table.as_ptr().cast(),
+                );
                 _mm512_mask_storeu_epi32(e.as_mut_ptr().wrapping_add(at), mask, v);
                 sums = _mm512_add_epi32(sums, v);
             }
@@ -126,7 +161,10 @@ mod avx512 {
         }
         let div = _mm512_set1_epi64(2 * sum);
         let m = _mm512_set1_epi64((1i64 << 40) / (2 * sum));
-        let (bits, add) = (_mm512_set1_epi32(p.bits as i32 + 1), _mm512_set1_epi32(sum as i32));
+        let (bits, add) = (
+            _mm512_set1_epi32(p.bits as i32 + 1),
+            _mm512_set1_epi32(sum as i32),
+        );
         for at in (0..n).step_by(16) {
             let mask = lanes(n, at);
             // SAFETY: the masks leave only elements of the rows.
@@ -137,7 +175,11 @@ mod avx512 {
                 let even = quotient(low, m, div);
                 let odd = quotient(_mm512_srli_epi64::<32>(num), m, div);
                 let q = _mm512_or_si512(even, _mm512_slli_epi64::<32>(odd));
-                _mm256_mask_storeu_epi16(out.as_mut_ptr().wrapping_add(at), mask, _mm512_cvtepi32_epi16(q));
+                _mm256_mask_storeu_epi16(
+                    out.as_mut_ptr().wrapping_add(at),
+                    mask,
+                    _mm512_cvtepi32_epi16(q),
+                );
             }
         }
     }
