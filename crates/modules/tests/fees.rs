@@ -87,6 +87,8 @@ fn worked_examples_of_fee_settlement() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn parts_add_up_and_are_within_a_unit(amount: u128, weights in prop::array::uniform5(0u128..1_000_000)) {
         let total: u128 = weights.iter().sum();

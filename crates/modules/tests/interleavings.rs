@@ -364,11 +364,24 @@ impl Game {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
-
-    #[test]
-    fn money_and_stake_survive_every_interleaving(segmented: bool, steps in prop::collection::vec(step(), 1..80)) {
+/// Random games; afterwards every ending must have been seen, or the laws were checked on too little.
+#[test]
+fn money_and_stake_survive_every_interleaving() {
+    let config = ProptestConfig {
+        cases: 256,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    let mut runner = proptest::test_runner::TestRunner::new_with_rng(
+        config,
+        proptest::test_runner::TestRng::deterministic_rng(
+            proptest::test_runner::RngAlgorithm::ChaCha,
+        ),
+    );
+    let claims = std::cell::RefCell::new([0u32; 7]);
+    let disputes = std::cell::RefCell::new([0u32; 12]);
+    let strategy = (any::<bool>(), prop::collection::vec(step(), 1..80));
+    let result = runner.run(&strategy, |(segmented, steps)| {
         let mut game = Game::new(segmented);
         for step in steps {
             let before = game.states();
@@ -376,5 +389,23 @@ proptest! {
             game.check(&before);
         }
         game.drain();
+        for state in game.states() {
+            claims.borrow_mut()[usize::from(state)] += 1;
+        }
+        for (id, _) in game.disputes.clone() {
+            disputes.borrow_mut()[usize::from(game.w.dispute(id).stage)] += 1;
+        }
+        Ok(())
+    });
+    result.unwrap_or_else(|error| panic!("{error}"));
+    let (claims, disputes) = (claims.into_inner(), disputes.into_inner());
+    for ended in [3, 4, 6] {
+        assert!(claims[ended] > 0, "no claim ended in {ended}: {claims:?}");
+    }
+    for ended in [9, 10, 11] {
+        assert!(
+            disputes[ended] > 0,
+            "no dispute ended in {ended}: {disputes:?}"
+        );
     }
 }

@@ -208,7 +208,10 @@ impl<T: Word + Key> Set<T> {
         value: T,
     ) -> Result<bool, StorageError> {
         let position: u64 = self.index.at(&value).read(storage)?.saturating_to();
-        let (Some(index), Some(last)) = (position.checked_sub(1), self.values.pop(storage)?) else {
+        let Some(index) = position.checked_sub(1) else {
+            return Ok(false);
+        };
+        let Some(last) = self.values.pop(storage)? else {
             return Ok(false);
         };
         if index < self.values.len(storage)? {
