@@ -25,7 +25,6 @@ use support::{Account, CHAIN_ID, Client, NoModels};
 
 const SENDERS: u64 = 100;
 const CONNECTIONS: usize = 32;
-const GAS_LIMIT: u64 = 300_000_000;
 /// Scheduler ticks per second in /proc, fixed at 100 on Linux.
 const TICKS: f64 = 100.0;
 
@@ -48,6 +47,14 @@ impl Mode {
             "auto" => Ok(Self::Auto),
             "timer" => Ok(Self::Timer),
             other => Err(format!("mode `{other}`: want one, auto or timer").into()),
+        }
+    }
+
+    /// Gas limit of a block: all transfers fit into one, or the usual limit where blocks are small anyway.
+    const fn gas_limit(self) -> u64 {
+        match self {
+            Self::One | Self::Timer => 300_000_000,
+            Self::Auto => 30_000_000,
         }
     }
 
@@ -162,7 +169,7 @@ fn run_anvil(path: &str, mode: Mode, load: &[Vec<Bytes>]) -> Result<Sample, Fail
     command
         .args(["--silent", "--port", &port.to_string()])
         .args(["--chain-id", &CHAIN_ID.to_string()])
-        .args(["--gas-limit", &GAS_LIMIT.to_string()])
+        .args(["--gas-limit", &mode.gas_limit().to_string()])
         .stdout(Stdio::null());
     match mode {
         Mode::One => {
@@ -238,7 +245,7 @@ fn drive(pid: u32, address: SocketAddr, mode: Mode, load: &[Vec<Bytes>]) -> Resu
     if mode == Mode::One {
         control.raw("evm_mine", json!([]))?;
     }
-    let deadline = Instant::now() + Duration::from_secs(240);
+    let deadline = Instant::now() + Duration::from_secs(120);
     let mut open: Vec<(u64, u64)> = (0..SENDERS)
         .map(|seed| (seed, (count as u64 + SENDERS - 1 - seed) / SENDERS))
         .collect();
@@ -302,7 +309,7 @@ fn serve(directory: &Path, mode: Mode) -> Result<(), Failure> {
         let mut config = NodeConfig::local(directory, &[], support::params(), Arc::new(NoModels));
         config.genesis = Box::new(move |sequencer| {
             let mut genesis = Genesis::local(sequencer, &funded, support::params());
-            genesis.gas_limit = GAS_LIMIT;
+            genesis.gas_limit = mode.gas_limit();
             genesis
         });
         config.rpc = Some(RpcConfig {
