@@ -11,6 +11,20 @@
 //! [`Outcome`]; nothing panics; state of a call that does not return is undone.
 //!
 //! Start reading at [`Modules`], then `claims` and `disputes`.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::arithmetic_side_effects,
+        clippy::float_arithmetic,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::iter_over_hash_type
+    )
+)]
 
 pub mod amount;
 mod arbiter;

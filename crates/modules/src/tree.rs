@@ -19,7 +19,10 @@ static PADDING: LazyLock<B256> =
 
 /// Gas of hashing `bytes` with BLAKE3: the price of keccak, which is slower.
 pub const fn hash_gas(bytes: usize) -> u64 {
-    30 + 6 * (bytes as u64).div_ceil(32)
+    (bytes as u64)
+        .div_ceil(32)
+        .saturating_mul(6)
+        .saturating_add(30)
 }
 
 fn digest(key: &ContextKey, parts: [&[u8]; 2]) -> B256 {
@@ -54,7 +57,10 @@ pub fn padding() -> B256 {
 pub const fn depth(leaves: u64) -> u8 {
     match leaves.checked_sub(1) {
         None | Some(0) => 0,
-        Some(last) => (64 - last.leading_zeros()) as u8,
+        Some(last) => {
+            let [levels, ..] = u64::BITS.saturating_sub(last.leading_zeros()).to_le_bytes();
+            levels
+        }
     }
 }
 

@@ -76,9 +76,9 @@ impl BytesLike {
         };
         let length = U256::from(bytes.len());
         let (new_head, new_words) = if bytes.len() < 32 {
-            (word_of(bytes) | (length << 1), 0)
+            (word_of(bytes) | length.wrapping_shl(1), 0)
         } else {
-            ((length << 1) | U256::ONE, words(bytes.len()))
+            (length.wrapping_shl(1) | U256::ONE, words(bytes.len()))
         };
         storage.sstore(self.address, self.slot, new_head)?;
         let mut slot = self.data();

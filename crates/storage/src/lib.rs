@@ -22,6 +22,20 @@
 //! books.balances.at(&Address::ZERO).write(&mut storage, 5).unwrap();
 //! assert_eq!(books.balances.at(&Address::ZERO).read(&mut storage).unwrap(), 5);
 //! ```
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::arithmetic_side_effects,
+        clippy::float_arithmetic,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::iter_over_hash_type
+    )
+)]
 
 mod bytes;
 mod collections;

@@ -36,7 +36,9 @@ impl<T: Word> Slot<T> {
         if T::BYTES >= 32 {
             U256::MAX
         } else {
-            (U256::ONE << (T::BYTES * 8)).wrapping_sub(U256::ONE)
+            U256::ONE
+                .wrapping_shl(T::BYTES.saturating_mul(8))
+                .wrapping_sub(U256::ONE)
         }
     }
 
@@ -46,7 +48,7 @@ impl<T: Word> Slot<T> {
     /// As [`Storage::sload`].
     pub fn read<S: Storage + ?Sized>(&self, storage: &mut S) -> Result<T, StorageError> {
         let word = storage.sload(self.address, self.slot)?;
-        Ok(T::from_word((word >> self.shift()) & Self::mask()))
+        Ok(T::from_word(word.wrapping_shr(self.shift()) & Self::mask()))
     }
 
     /// Writes the value, leaving its neighbours in the word as they are.
@@ -62,8 +64,8 @@ impl<T: Word> Slot<T> {
             return storage.sstore(self.address, self.slot, value.to_word());
         }
         let word = storage.sload(self.address, self.slot)?;
-        let mask = Self::mask() << self.shift();
-        let next = (word & !mask) | ((value.to_word() << self.shift()) & mask);
+        let mask = Self::mask().wrapping_shl(self.shift());
+        let next = (word & !mask) | (value.to_word().wrapping_shl(self.shift()) & mask);
         storage.sstore(self.address, self.slot, next)
     }
 

@@ -96,7 +96,7 @@ fn neighbours_in_a_word_do_not_disturb_each_other() {
     book.medium.write(&mut s, 0x0102_0304_0506_0708).unwrap();
     assert_eq!(
         raw(&mut s, U256::ZERO),
-        U256::from(0x0102_0304_0506_0708_FFu128)
+        U256::from(0x01_0203_0405_0607_08FF_u128)
     );
     book.small.write(&mut s, 0).unwrap();
     assert_eq!(book.medium.read(&mut s).unwrap(), 0x0102_0304_0506_0708);
