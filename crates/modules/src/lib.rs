@@ -4,7 +4,7 @@
 //! that enters a module's address, [`Modules::begin_block`] and [`Modules::end_block`] around a block's transactions,
 //! and [`Modules::genesis`] once. Whatever needs to understand integer graphs is an [`Arbiter`] handed in.
 //!
-//! May depend on `abi` and `storage`. In each folder `mod.rs` has state and rules, `dispatch.rs` only maps the ABI to
+//! May depend on `abi`, `storage`, and on `graph` for the hashes of a trace (nothing else of it). In each folder `mod.rs` has state and rules, `dispatch.rs` only maps the ABI to
 //! them.
 //!
 //! Threat model: every byte of calldata, every caller and every order of calls is hostile. A call ends in an

@@ -1,21 +1,10 @@
 //! Hash trees of traces, as far as disputes need them: levels, roots, paths.
 //!
-//! BLAKE3 in derive-key mode, one context per use; binary, padded with a fixed leaf to a power of two; the root binds
-//! the number of leaves. The definitions are those of docs/graph.md.
-
-use std::sync::LazyLock;
+//! The hashes are those of `assay_graph::trace` (docs/graph.md): one context per use, padding to a power of two, a root
+//! that binds the number of leaves.
 
 use alloy_primitives::B256;
-use blake3::hazmat::{ContextKey, HasherExt, hash_derive_key_context};
-
-static LEAF: LazyLock<ContextKey> =
-    LazyLock::new(|| hash_derive_key_context("assay trace leaf v1"));
-static NODE: LazyLock<ContextKey> =
-    LazyLock::new(|| hash_derive_key_context("assay trace node v1"));
-static ROOT: LazyLock<ContextKey> =
-    LazyLock::new(|| hash_derive_key_context("assay trace root v1"));
-static PADDING: LazyLock<B256> =
-    LazyLock::new(|| blake3::derive_key("assay trace pad v1", &[]).into());
+use assay_graph::trace::{self, Family};
 
 /// Gas of hashing `bytes` with BLAKE3: the price of keccak, which is slower.
 pub const fn hash_gas(bytes: usize) -> u64 {
@@ -25,32 +14,24 @@ pub const fn hash_gas(bytes: usize) -> u64 {
         .saturating_add(30)
 }
 
-fn digest(key: &ContextKey, parts: [&[u8]; 2]) -> B256 {
-    let mut hasher = blake3::Hasher::new_from_context_key(key);
-    for part in parts {
-        hasher.update(part);
-    }
-    (*hasher.finalize().as_bytes()).into()
-}
-
 /// Hash of a leaf's bytes.
 pub fn leaf_hash(bytes: &[u8]) -> B256 {
-    digest(&LEAF, [bytes, &[]])
+    trace::leaf_hash(Family::Trace, bytes).into()
 }
 
 /// Hash of an inner node.
 pub fn node_hash(left: &B256, right: &B256) -> B256 {
-    digest(&NODE, [left.as_slice(), right.as_slice()])
+    trace::node_hash(Family::Trace, &left.0, &right.0).into()
 }
 
 /// Root of a tree of `leaves` leaves with this top node.
 pub fn root_hash(leaves: u64, top: &B256) -> B256 {
-    digest(&ROOT, [&leaves.to_le_bytes(), top.as_slice()])
+    trace::root_hash(Family::Trace, leaves, &top.0).into()
 }
 
 /// The leaf that pads a tree to a power of two.
 pub fn padding() -> B256 {
-    *PADDING
+    trace::pad(Family::Trace).into()
 }
 
 /// Levels above the leaves: `ceil(log2(leaves))`, 0 for none or one.
@@ -123,6 +104,24 @@ mod tests {
         for (leaves, levels) in cases {
             assert_eq!(depth(leaves), levels, "{leaves}");
         }
+    }
+
+    /// The definitions of docs/graph.md, by hand.
+    #[test]
+    fn hashes_are_those_of_the_contract() {
+        let [a, b] = [B256::repeat_byte(1), B256::repeat_byte(2)];
+        let node = blake3::derive_key("assay trace node v1", &[a.0, b.0].concat());
+        assert_eq!(node_hash(&a, &b).0, node);
+        let root = blake3::derive_key(
+            "assay trace root v1",
+            &[&3u64.to_le_bytes()[..], &a.0].concat(),
+        );
+        assert_eq!(root_hash(3, &a).0, root);
+        assert_eq!(padding().0, blake3::derive_key("assay trace pad v1", &[]));
+        assert_eq!(
+            leaf_hash(b"block").0,
+            blake3::derive_key("assay trace leaf v1", b"block")
+        );
     }
 
     #[test]

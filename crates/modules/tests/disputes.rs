@@ -37,11 +37,7 @@ impl Trace {
     }
 
     fn segment(&self, leaf: u64) -> (Vec<Vec<u8>>, Vec<B256>) {
-        let mut blocks = segment_blocks(
-            leaf,
-            self.shape.segment_leaves,
-            self.blocks[leaf as usize].clone(),
-        );
+        let mut blocks = segment_blocks(&self.shape, leaf, self.blocks[leaf as usize].clone());
         if let Some((at, inner)) = self.wrong_in_segment.filter(|(at, _)| *at == leaf) {
             assert!(at == leaf && inner + 1 < self.shape.segment_leaves);
             blocks[inner as usize] = b"wrong inside".to_vec();
@@ -86,7 +82,7 @@ fn asserter_move(w: &mut World, trace: &Trace, id: U256) -> Result<(), Bytes> {
         .abi_encode(),
         stage::SEGMENT => {
             let (_, leaves) = trace.segment(dispute.committedLeaf);
-            let path = path(&leaves, leaves.len() - 1);
+            let path = path(&leaves, segment_index(&trace.shape) as usize);
             IDisputes::segmentCall {
                 id,
                 root: root_of(&leaves),
@@ -195,7 +191,7 @@ fn open(shape: Shape, trace: &Trace) -> (World, B256, U256) {
     (w, claim, id)
 }
 
-const SHAPES: [Shape; 4] = [
+const SHAPES: [Shape; 5] = [
     Shape {
         max_seq: 8,
         leaves: 6,
@@ -223,6 +219,13 @@ const SHAPES: [Shape; 4] = [
         segment_nodes: 3,
         segment_leaves: 1_100,
         tag: 4,
+    },
+    Shape {
+        max_seq: 8,
+        leaves: 6,
+        segment_nodes: 3,
+        segment_leaves: 5,
+        tag: 5,
     },
 ];
 
@@ -261,8 +264,8 @@ fn every_wrong_leaf_loses_and_the_slash_is_split() {
 
 #[test]
 fn a_wrong_block_inside_a_segment_is_reached() {
-    for shape in [SHAPES[1], SHAPES[3]] {
-        for inner in [0, shape.segment_leaves / 2, shape.segment_leaves - 2] {
+    for shape in [SHAPES[1], SHAPES[3], SHAPES[4]] {
+        for inner in [0, shape.segment_leaves / 2, segment_index(&shape) - 1] {
             let mut trace = Trace::wrong_at(shape, 3);
             trace.wrong_in_segment = Some((3, inner));
             let (mut w, claim, id) = open(shape, &trace);

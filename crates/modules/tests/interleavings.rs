@@ -197,7 +197,7 @@ impl Game {
         } else {
             block(leaf)
         };
-        let blocks = segment_blocks(leaf, self.shape.segment_leaves, last);
+        let blocks = segment_blocks(&self.shape, leaf, last);
         let hashes = blocks.iter().map(|block| leaf_hash(block)).collect();
         (blocks, hashes)
     }

@@ -41,7 +41,8 @@ impl Staking {
         Ok(amount)
     }
 
-    /// Slashes all locked stake, at least the smallest bond, reaching free and unbonding stake; jails the operator.
+    /// Slashes all locked stake, the first time at least the smallest bond, reaching free and unbonding stake; jails the
+    /// operator. A jailed operator locks nothing any more, so later reports about it take nothing.
     pub(crate) fn slash_equivocation(
         &self,
         storage: &mut dyn Storage,
@@ -49,7 +50,11 @@ impl Staking {
         slash: Slash,
     ) -> Ruling<u128> {
         let record = self.records.at(&operator);
-        let floor = Parameters::new().min_operator_bond.read(storage)?;
+        let floor = if record.jailed.read(storage)? {
+            0
+        } else {
+            Parameters::new().min_operator_bond.read(storage)?
+        };
         let penalty = record.locked.read(storage)?.max(floor);
         let bonded = record.bonded.read(storage)?;
         let from_bond = penalty.min(bonded);

@@ -111,12 +111,17 @@ pub fn block(leaf: u64) -> Vec<u8> {
     format!("block {leaf}").into_bytes()
 }
 
-/// Blocks of the segment that ends in committed leaf `leaf`.
-pub fn segment_blocks(leaf: u64, count: u64, last: Vec<u8>) -> Vec<Vec<u8>> {
-    let mut blocks: Vec<Vec<u8>> = (0..count - 1)
+/// Where a committed leaf lies in its segment's tree: last, or (tag 5) followed by another block of its node.
+pub fn segment_index(shape: &Shape) -> u64 {
+    shape.segment_leaves - if shape.tag == 5 { 2 } else { 1 }
+}
+
+/// Blocks of the segment of committed leaf `leaf`, whose own block is `own`.
+pub fn segment_blocks(shape: &Shape, leaf: u64, own: Vec<u8>) -> Vec<Vec<u8>> {
+    let mut blocks: Vec<Vec<u8>> = (0..shape.segment_leaves)
         .map(|i| format!("segment {leaf} block {i}").into_bytes())
         .collect();
-    blocks.push(last);
+    blocks[segment_index(shape) as usize] = own;
     blocks
 }
 
@@ -183,7 +188,7 @@ impl Arbiter for FakeArbiter {
             segment: leaf as u32,
             nodes,
             leaves,
-            index: leaves - 1,
+            index: segment_index(&shape),
         })
     }
 
@@ -193,11 +198,8 @@ impl Arbiter for FakeArbiter {
         }
         let shape = Shape::decode(case.structure)?;
         let honest = match case.segment {
-            Some((segment, _)) if case.leaf + 1 == shape.segment_leaves => {
-                leaf_hash(&block(segment.into()))
-            }
             Some((segment, _)) => {
-                let blocks = segment_blocks(segment.into(), shape.segment_leaves, Vec::new());
+                let blocks = segment_blocks(&shape, segment.into(), block(segment.into()));
                 leaf_hash(&blocks[case.leaf as usize])
             }
             None => honest_leaves(&shape)[case.leaf as usize],
