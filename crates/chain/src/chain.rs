@@ -13,7 +13,7 @@ use assay_types::{AccountRecord, Block, Decoded, Recovered, SealingKey, StateVie
 use parking_lot::{Condvar, Mutex, RwLock};
 use tokio::sync::broadcast;
 
-use crate::execute::{assemble, execute, sealed_header_rlp};
+use crate::execute::{Inspect, assemble, execute, sealed_header_rlp};
 use crate::{
     ChainClock, ChainError, Genesis, Pool, PoolError, PoolLimits, PoolStatus,
     accepts_large_calldata, next_base_fee,
@@ -240,10 +240,7 @@ impl Chain {
             // The newest state changes only under this lock, so nonce and balance cannot be outdated when the
             // transaction enters: an outdated nonce would look like a gap that nothing closes.
             let tip = self.tip();
-            let account = tip
-                .view
-                .account(&transaction.sender())?
-                .unwrap_or_default();
+            let account = tip.view.account(&transaction.sender())?.unwrap_or_default();
             let delegated = self.is_delegated(&tip.view, &account)?;
             pool.add(Arc::clone(&transaction), &account, delegated, local)?;
         }
@@ -360,12 +357,7 @@ impl Chain {
         }
         let context = self.context_after(&tip, self.clock.block_time(tip.timestamp_ms));
         let inspect = |executor: &mut BlockExecutor<'_>| executor.check_invariants();
-        let inspect: Option<&dyn Fn(&mut BlockExecutor<'_>) -> Result<(), String>> =
-            if self.check_invariants {
-                Some(&inspect)
-            } else {
-                None
-            };
+        let inspect: Option<Inspect<'_>> = self.check_invariants.then_some(&inspect);
         let executed = execute(
             &self.modules,
             &tip.view,

@@ -24,6 +24,9 @@ pub(crate) const REQUESTS_HASH: B256 =
 /// Smallest gas a transaction can use; less room than this means that the block is full.
 const SMALLEST_GAS: u64 = 21_000;
 
+/// Looks at the finished state of a block; an error makes the block fatal.
+pub type Inspect<'a> = &'a dyn Fn(&mut BlockExecutor<'_>) -> Result<(), String>;
+
 /// What the execution of a block gave.
 #[derive(Clone, Debug, Default)]
 pub struct Executed {
@@ -66,7 +69,7 @@ pub fn execute(
     context: &BlockContext,
     candidates: impl IntoIterator<Item = Arc<Recovered>>,
     strict: bool,
-    inspect: Option<&dyn Fn(&mut BlockExecutor<'_>) -> Result<(), String>>,
+    inspect: Option<Inspect<'_>>,
 ) -> Result<Executed, VerifyError> {
     let number = context.number;
     let fatal = |error: ExecutionError| VerifyError::Fatal {

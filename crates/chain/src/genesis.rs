@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use alloy_consensus::{Header, constants::EMPTY_OMMER_ROOT_HASH};
-use alloy_primitives::{Address, B256, Bytes, U256, address, bytes, keccak256};
+use alloy_primitives::{Address, B256, Bytes, U256, address, bytes, keccak256, uint};
 use assay_evm::{BlockContext, GenesisBuilder};
 use assay_modules::{GenesisParams, Modules};
 use assay_state::{BlockRecord, EMPTY_ROOT_HASH, Staged, Store};
@@ -44,6 +44,9 @@ pub struct Genesis {
     pub modules: GenesisParams,
 }
 
+/// One million coins in wei: 10^24.
+const MILLION_COINS: U256 = uint!(1_000_000_000_000_000_000_000_000_U256);
+
 impl Genesis {
     /// Chain id of a local network: 0xA55A.
     pub const LOCAL_CHAIN_ID: u64 = 0xa55a;
@@ -54,12 +57,11 @@ impl Genesis {
 
     /// A local network with `funded` accounts of one million coins each and the usual predeployed contracts.
     pub fn local(sequencer: Address, funded: &[Address], modules: GenesisParams) -> Self {
-        let million = U256::from(1_000_000u64) * U256::from(10u64).pow(U256::from(18u64));
         let accounts = funded
             .iter()
             .map(|address| GenesisAccount {
                 address: *address,
-                balance: million,
+                balance: MILLION_COINS,
                 nonce: 0,
                 code: Bytes::new(),
             })

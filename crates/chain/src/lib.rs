@@ -13,6 +13,18 @@
 //!
 //! Depends on `types`, `state`, `evm`, `modules`. Start reading at [`Chain`].
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::arithmetic_side_effects,
+        clippy::float_arithmetic
+    )
+)]
+
 mod chain;
 mod clock;
 mod error;
@@ -33,7 +45,7 @@ pub use assay_state::{AccountProof, Head, StateError, StorageProof, Store, Store
 pub use chain::{Chain, ChainConfig, ChainEvent, MinedBlock};
 pub use clock::ChainClock;
 pub use error::{ChainError, PoolError, VerifyError};
-pub use execute::{Executed, execute, verify};
+pub use execute::{Executed, Inspect, execute, verify};
 pub use fees::{FEE_FLOOR, FeeHistory, next_base_fee};
 pub use genesis::{Genesis, GenesisAccount, predeploys};
 pub use pool::{Pool, PoolLimits, PoolStatus};

@@ -93,8 +93,10 @@ fn run(chain: &Chain, mode: BlockMode) -> Result<(), ChainError> {
     let mut last = Instant::now();
     loop {
         let deadline = match mode {
-            BlockMode::Timer { heartbeat, .. } => heartbeat.map(|every| last + every),
-            BlockMode::Interval { period } => Some(last + period),
+            BlockMode::Timer { heartbeat, .. } => {
+                heartbeat.and_then(|every| last.checked_add(every))
+            }
+            BlockMode::Interval { period } => last.checked_add(period),
             BlockMode::Instant | BlockMode::Manual => None,
         };
         let pending = match wait(chain, mode, deadline) {
@@ -150,7 +152,9 @@ fn wait(chain: &Chain, mode: BlockMode, deadline: Option<Instant>) -> Event {
 
 /// Returns true when told to stop.
 fn sleep_unless_stopped(chain: &Chain, delay: Duration) -> bool {
-    let until = Instant::now() + delay;
+    let Some(until) = Instant::now().checked_add(delay) else {
+        return false;
+    };
     let (lock, condition) = &chain.wake;
     let mut wake = lock.lock();
     while !wake.stop {

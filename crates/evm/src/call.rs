@@ -184,7 +184,7 @@ impl<'a> Caller<'a> {
             }
         }
         while low.saturating_add(1) < high {
-            let middle = low + (high - low) / 2;
+            let middle = low.midpoint(high);
             request.gas = middle;
             if self.succeeds(&request)? {
                 high = middle;

@@ -13,6 +13,18 @@
 //!
 //! Depends on `types`, `storage`, `modules`. Start reading at [`BlockExecutor`], then [`Caller`].
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::arithmetic_side_effects,
+        clippy::float_arithmetic
+    )
+)]
+
 mod adapter;
 mod block;
 mod call;

@@ -103,7 +103,8 @@ fn main() -> Result<(), Failure> {
         for _ in 0..rounds {
             ours.push(run_ours(mode, &load).map_err(|error| format!("assay: {error}"))?);
             if let Some(path) = &anvil {
-                theirs.push(run_anvil(path, mode, &load).map_err(|error| format!("anvil: {error}"))?);
+                theirs
+                    .push(run_anvil(path, mode, &load).map_err(|error| format!("anvil: {error}"))?);
             }
         }
         let ours = report(mode, "assay", count, ours);
@@ -164,7 +165,9 @@ fn run_ours(mode: Mode, load: &[Vec<Bytes>]) -> Result<Sample, Failure> {
 }
 
 fn run_anvil(path: &str, mode: Mode, load: &[Vec<Bytes>]) -> Result<Sample, Failure> {
-    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let port = std::net::TcpListener::bind("127.0.0.1:0")?
+        .local_addr()?
+        .port();
     let mut command = Command::new(path);
     command
         .args(["--silent", "--port", &port.to_string()])
@@ -178,7 +181,10 @@ fn run_anvil(path: &str, mode: Mode, load: &[Vec<Bytes>]) -> Result<Sample, Fail
         Mode::Timer => {
             command.args(["--block-time", "1"]);
         }
-        Mode::Auto => {}
+        // Without this it keeps a copy of the state per block and does not finish.
+        Mode::Auto => {
+            command.arg("--prune-history");
+        }
     }
     let server = command.spawn()?;
     let address = SocketAddr::from(([127, 0, 0, 1], port));
@@ -212,7 +218,12 @@ fn connect(address: SocketAddr) -> Result<Client, Failure> {
 }
 
 /// Sends everything, waits until the last nonce of every sender is mined.
-fn drive(pid: u32, address: SocketAddr, mode: Mode, load: &[Vec<Bytes>]) -> Result<Sample, Failure> {
+fn drive(
+    pid: u32,
+    address: SocketAddr,
+    mode: Mode,
+    load: &[Vec<Bytes>],
+) -> Result<Sample, Failure> {
     let mut control = connect(address)?;
     let count: usize = load.iter().map(Vec::len).sum();
     let clients = load
@@ -238,7 +249,9 @@ fn drive(pid: u32, address: SocketAddr, mode: Mode, load: &[Vec<Bytes>]) -> Resu
             })
             .collect();
         workers.into_iter().try_for_each(|worker| {
-            worker.join().unwrap_or_else(|_| Err("a sender panicked".into()))
+            worker
+                .join()
+                .unwrap_or_else(|_| Err("a sender panicked".into()))
         })
     })?;
     let sending = cpu_seconds(pid)? - before;
@@ -279,7 +292,9 @@ fn block_number(client: &mut Client) -> Result<u64, Failure> {
 }
 
 fn number(value: &serde_json::Value) -> Result<u64, Failure> {
-    let text = value.as_str().ok_or_else(|| format!("not a quantity: {value}"))?;
+    let text = value
+        .as_str()
+        .ok_or_else(|| format!("not a quantity: {value}"))?;
     Ok(u64::from_str_radix(text.trim_start_matches("0x"), 16)?)
 }
 
@@ -288,7 +303,11 @@ fn cpu_seconds(pid: u32) -> Result<f64, Failure> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let (_, fields) = stat.rsplit_once(") ").ok_or("no fields in /proc stat")?;
     let ticks = |at: usize| -> Result<u64, Failure> {
-        Ok(fields.split(' ').nth(at).ok_or("short /proc stat")?.parse()?)
+        Ok(fields
+            .split(' ')
+            .nth(at)
+            .ok_or("short /proc stat")?
+            .parse()?)
     };
     // Fields 14 and 15, counted from 1; the first after the name is 3.
     Ok((ticks(11)? + ticks(12)?) as f64 / TICKS)
@@ -303,9 +322,13 @@ fn resident_mib(pid: u32) -> Result<u64, Failure> {
 
 /// Our node in a process of its own, so that its CPU can be told apart.
 fn serve(directory: &Path, mode: Mode) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
-        let funded: Vec<Address> = (0..SENDERS).map(|seed| Account::new(seed).address).collect();
+        let funded: Vec<Address> = (0..SENDERS)
+            .map(|seed| Account::new(seed).address)
+            .collect();
         let mut config = NodeConfig::local(directory, &[], support::params(), Arc::new(NoModels));
         config.genesis = Box::new(move |sequencer| {
             let mut genesis = Genesis::local(sequencer, &funded, support::params());

@@ -52,14 +52,23 @@ fn install() -> Result<PathBuf, String> {
         return Ok(target);
     }
     let output = Command::new("npm")
-        .args(["install", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"])
+        .args([
+            "install",
+            "--no-audit",
+            "--no-fund",
+            "--ignore-scripts",
+            "--loglevel=error",
+        ])
         .current_dir(&target)
         .output()
         .map_err(|error| format!("npm does not run: {error}"))?;
     if !output.status.success() {
         let _ = std::fs::remove_file(&installed);
         let text = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("npm cannot install: {}", text.lines().next().unwrap_or_default()));
+        return Err(format!(
+            "npm cannot install: {}",
+            text.lines().next().unwrap_or_default()
+        ));
     }
     Ok(target)
 }

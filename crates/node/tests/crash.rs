@@ -41,7 +41,9 @@ fn main() {
 }
 
 fn genesis(sequencer: Address) -> Genesis {
-    let funded: Vec<Address> = (0..SENDERS).map(|seed| Account::new(seed).address).collect();
+    let funded: Vec<Address> = (0..SENDERS)
+        .map(|seed| Account::new(seed).address)
+        .collect();
     let mut params = support::params();
     params.usd = funded.iter().map(|it| (*it, 1_000_000_000_000)).collect();
     Genesis::local(sequencer, &funded, params)
@@ -50,10 +52,11 @@ fn genesis(sequencer: Address) -> Genesis {
 fn serve(directory: &Path) {
     let runtime = tokio::runtime::Runtime::new().expect("runtime");
     runtime.block_on(async {
-        let mut config =
-            NodeConfig::local(directory, &[], support::params(), Arc::new(NoModels));
+        let mut config = NodeConfig::local(directory, &[], support::params(), Arc::new(NoModels));
         config.genesis = Box::new(genesis);
-        let node = Node::open(config).await.expect("the node reopens after a kill");
+        let node = Node::open(config)
+            .await
+            .expect("the node reopens after a kill");
         println!("{}", node.rpc_address().expect("RPC"));
         std::future::pending::<()>().await;
     });
@@ -71,7 +74,9 @@ fn start(directory: &Path) -> Child {
 /// Where the node listens; `None` when it ended before saying so.
 fn address_of(node: &mut Child) -> Option<SocketAddr> {
     let mut line = String::new();
-    BufReader::new(node.stdout.take()?).read_line(&mut line).ok()?;
+    BufReader::new(node.stdout.take()?)
+        .read_line(&mut line)
+        .ok()?;
     line.trim().parse().ok()
 }
 
@@ -121,8 +126,16 @@ fn end(mut node: Child) {
 fn check_acknowledged(address: SocketAddr, acknowledged: &[Acknowledged]) {
     let mut rpc = Client::connect(address).expect("connect");
     for it in acknowledged.iter().rev().take(3) {
-        let block = rpc.ok("eth_getBlockByNumber", json!([format!("{:#x}", it.number), false]));
-        assert_eq!(block["hash"], json!(it.block_hash), "block {} was lost", it.number);
+        let block = rpc.ok(
+            "eth_getBlockByNumber",
+            json!([format!("{:#x}", it.number), false]),
+        );
+        assert_eq!(
+            block["hash"],
+            json!(it.block_hash),
+            "block {} was lost",
+            it.number
+        );
     }
 }
 
@@ -153,7 +166,10 @@ fn send_and_confirm(
     let mut rpc = Client::connect(address)?;
     let sender = Account::new(seed);
     let answer = rpc.raw("eth_getTransactionCount", json!([sender.address, "latest"]))?;
-    let text = answer["result"].as_str().unwrap_or("0x0").trim_start_matches("0x");
+    let text = answer["result"]
+        .as_str()
+        .unwrap_or("0x0")
+        .trim_start_matches("0x");
     let mut nonce = u64::from_str_radix(text, 16).unwrap_or(0);
     while !done.load(Ordering::Relaxed) {
         let to = Address::from_word(alloy_primitives::keccak256(nonce.to_be_bytes()));
@@ -172,9 +188,10 @@ fn send_and_confirm(
         };
         loop {
             let receipt = rpc.raw("eth_getTransactionReceipt", json!([hash]))?["result"].take();
-            if let (Some(block_hash), Some(number)) =
-                (receipt["blockHash"].as_str(), receipt["blockNumber"].as_str())
-            {
+            if let (Some(block_hash), Some(number)) = (
+                receipt["blockHash"].as_str(),
+                receipt["blockNumber"].as_str(),
+            ) {
                 let number = u64::from_str_radix(number.trim_start_matches("0x"), 16);
                 let entry = Acknowledged {
                     hash: hash.parse().map_err(std::io::Error::other)?,
@@ -182,7 +199,10 @@ fn send_and_confirm(
                     number: number.map_err(std::io::Error::other)?,
                 };
                 assert_eq!(receipt["status"], json!("0x1"), "{receipt}");
-                found.lock().map_err(|_| std::io::Error::other("poisoned"))?.push(entry);
+                found
+                    .lock()
+                    .map_err(|_| std::io::Error::other("poisoned"))?
+                    .push(entry);
                 break;
             }
             if done.load(Ordering::Relaxed) {
@@ -209,7 +229,12 @@ fn check_directory(directory: &Path, acknowledged: &[Acknowledged]) -> (u64, usi
     blocks.sort_unstable();
     blocks.dedup();
     let head = store.head().expect("read").expect("head");
-    let sequencer = store.header(0).expect("read").expect("genesis").header.beneficiary;
+    let sequencer = store
+        .header(0)
+        .expect("read")
+        .expect("genesis")
+        .header
+        .beneficiary;
     let reached = replay(&store, &support::modules(), &genesis(sequencer)).expect("replay");
     assert_eq!(reached, head.header.number);
     (reached, blocks.len())

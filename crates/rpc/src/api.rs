@@ -94,7 +94,10 @@ impl Api {
     fn single(&self, request: Value, peer: Peer) -> Option<Value> {
         let request = match read_request(request) {
             Ok(request) => request,
-            Err((id, error)) => return Some(failure(id, &error)),
+            Err(refusal) => {
+                let (id, error) = *refusal;
+                return Some(failure(id, &error));
+            }
         };
         let Request {
             id, method, params, ..
@@ -198,20 +201,23 @@ impl Api {
     }
 }
 
-/// A request, or the error and the id to answer with.
-pub(crate) fn read_request(value: Value) -> Result<Request, (Value, RpcError)> {
+/// The id to answer with, and the error.
+type Refusal = (Value, RpcError);
+
+/// A request, or what to answer instead.
+pub(crate) fn read_request(value: Value) -> Result<Request, Box<Refusal>> {
     let id = value.get("id").cloned().unwrap_or(Value::Null);
     if matches!(id, Value::Array(_) | Value::Object(_)) {
         let error = RpcError::new(code::INVALID_REQUEST, "id must be a string or a number");
-        return Err((Value::Null, error));
+        return Err(Box::new((Value::Null, error)));
     }
     let request: Request = serde_json::from_value(value).map_err(|error| {
         let error = RpcError::new(code::INVALID_REQUEST, format!("invalid request: {error}"));
-        (id.clone(), error)
+        Box::new((id.clone(), error))
     })?;
     if request.jsonrpc.as_ref().is_some_and(|it| it != "2.0") {
         let error = RpcError::new(code::INVALID_REQUEST, "jsonrpc must be \"2.0\"");
-        return Err((id, error));
+        return Err(Box::new((id, error)));
     }
     Ok(request)
 }

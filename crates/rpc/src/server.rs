@@ -117,8 +117,8 @@ async fn answer(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    if let Err(refusal) = check_host(&shared, &headers) {
-        return refusal;
+    if !is_known_host(&shared, &headers) {
+        return unknown_host();
     }
     let peer = peer_of(&from);
     let response = run(&shared, body, peer).await;
@@ -173,8 +173,8 @@ async fn upgrade(
     headers: HeaderMap,
     socket: WebSocketUpgrade,
 ) -> Response {
-    if let Err(refusal) = check_host(&shared, &headers) {
-        return refusal;
+    if !is_known_host(&shared, &headers) {
+        return unknown_host();
     }
     let config = &shared.api.config;
     // Browsers do not apply CORS to WebSockets, so the origin is checked here.
@@ -199,14 +199,16 @@ fn peer_of(address: &SocketAddr) -> Peer {
 }
 
 /// Against DNS rebinding: a page of another site may reach this port, but not with a name of ours.
-fn check_host(shared: &Shared, headers: &HeaderMap) -> Result<(), Response> {
-    let Some(host) = headers.get(HOST).and_then(|host| host.to_str().ok()) else {
-        return Ok(());
-    };
-    if is_allowed_host(host, &shared.api.config.hosts) {
-        return Ok(());
+fn is_known_host(shared: &Shared, headers: &HeaderMap) -> bool {
+    match headers.get(HOST).map(HeaderValue::to_str) {
+        None => true,
+        Some(Ok(host)) => is_allowed_host(host, &shared.api.config.hosts),
+        Some(Err(_)) => false,
     }
-    Err((StatusCode::FORBIDDEN, "invalid host specified").into_response())
+}
+
+fn unknown_host() -> Response {
+    (StatusCode::FORBIDDEN, "invalid host specified").into_response()
 }
 
 fn is_allowed_host(host: &str, names: &[String]) -> bool {

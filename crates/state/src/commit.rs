@@ -18,6 +18,8 @@ use crate::{HISTORY_BLOCKS, StateError, Store, tables};
 const CACHED_NODES: usize = 150_000;
 /// Nibbles of the account trie kept when pruning: 16^4 paths.
 const KEPT_DEPTH: usize = 4;
+/// Blocks between two counts of the nodes in memory.
+const COUNT_EVERY: u64 = 32;
 /// Storage tries kept in memory.
 const CACHED_STORAGE_TRIES: usize = 1_024;
 /// Below this many changed accounts hashing stays on one thread.
@@ -28,6 +30,7 @@ const PARALLEL_FROM: usize = 64;
 pub(crate) struct TrieCache {
     accounts: Option<SparseTrie>,
     storage: HashMap<Address, SparseTrie>,
+    commits: u64,
 }
 
 /// A root and the writes that lead to it, computed on one head and valid for the next block only.
@@ -184,12 +187,18 @@ impl Store {
             *cache = TrieCache::default();
             return result;
         }
-        let nodes = cache.accounts.as_ref().map_or(0, SparseTrie::loaded)
-            + cache
-                .storage
-                .values()
+        cache.commits = cache.commits.wrapping_add(1);
+        // Counting walks all nodes, so it is done now and then.
+        let nodes = if cache.commits.is_multiple_of(COUNT_EVERY) {
+            cache
+                .accounts
+                .iter()
+                .chain(cache.storage.values())
                 .map(SparseTrie::loaded)
-                .sum::<usize>();
+                .fold(0usize, usize::saturating_add)
+        } else {
+            0
+        };
         if nodes > CACHED_NODES || cache.storage.len() > CACHED_STORAGE_TRIES {
             cache.storage.clear();
             if let Some(trie) = &mut cache.accounts {

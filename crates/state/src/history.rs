@@ -32,7 +32,7 @@ pub(crate) fn overlay(
             table: "undo",
             detail: format!("no reverse diff of block {block}"),
         })?;
-        let undo = Undo::decode(&mut &*row.value()).map_err(|error| StateError::Corrupt {
+        let undo = Undo::decode(&mut row.value()).map_err(|error| StateError::Corrupt {
             table: "undo",
             detail: error.to_string(),
         })?;

@@ -11,6 +11,18 @@
 //!
 //! Depends on `types`. Start reading at [`Store`].
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::arithmetic_side_effects,
+        clippy::float_arithmetic
+    )
+)]
+
 mod commit;
 mod error;
 mod history;

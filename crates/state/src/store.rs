@@ -235,7 +235,7 @@ impl Store {
                 detail: format!("block {number} has a header but no body or receipts"),
             });
         };
-        let row = ReceiptsRow::decode(&mut &*row.value()).map_err(|error| StateError::Corrupt {
+        let row = ReceiptsRow::decode(&mut row.value()).map_err(|error| StateError::Corrupt {
             table: "receipts",
             detail: error.to_string(),
         })?;

@@ -142,7 +142,7 @@ impl<T> StoredNodes<T> {
 
 /// Key of a node in the node table.
 pub(crate) fn node_key(prefix: &[u8], path: &Nibbles) -> Vec<u8> {
-    let mut key = Vec::with_capacity(prefix.len() + path.len());
+    let mut key = Vec::with_capacity(prefix.len().saturating_add(path.len()));
     key.extend_from_slice(prefix);
     key.extend(path.iter());
     key

@@ -16,6 +16,18 @@
 //! assert_eq!(Millis::new(1_250).seconds(), 1);
 //! ```
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::arithmetic_side_effects,
+        clippy::float_arithmetic
+    )
+)]
+
 mod block;
 mod diff;
 mod ids;

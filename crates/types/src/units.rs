@@ -79,8 +79,9 @@ impl Ppm {
         // amount = q * 10^6 + r, so neither product can overflow 256 bits.
         let whole = U256::from(Self::WHOLE.0);
         let share = U256::from(self.0);
-        let (quotient, remainder) = (amount / whole, amount % whole);
-        (quotient * share).checked_add(remainder * share / whole)
+        let quotient = amount.checked_div(whole)?.checked_mul(share)?;
+        let remainder = amount.checked_rem(whole)?.checked_mul(share)?;
+        quotient.checked_add(remainder.checked_div(whole)?)
     }
 }
 

@@ -36,13 +36,13 @@ pub(super) fn insert(
                 &mut children,
                 own,
                 common,
-                Node::leaf(own.slice(common + 1..), std::mem::take(old)),
+                Node::leaf(after(own, common), std::mem::take(old)),
             );
             place(
                 &mut children,
                 &key,
                 common,
-                Node::leaf(key.slice(common + 1..), value),
+                Node::leaf(after(&key, common), value),
             );
             *node = fork(key.slice(..common), children);
             Ok(true)
@@ -63,13 +63,13 @@ pub(super) fn insert(
             }
             let child = std::mem::replace(child, Box::new(Node::Stub(Default::default())));
             let mut children: Children = Box::default();
-            let old = Node::extension(own.slice(common + 1..), child);
+            let old = Node::extension(after(own, common), child);
             place(&mut children, own, common, old);
             place(
                 &mut children,
                 &key,
                 common,
-                Node::leaf(key.slice(common + 1..), value),
+                Node::leaf(after(&key, common), value),
             );
             *node = fork(key.slice(..common), children);
             Ok(true)
@@ -222,6 +222,11 @@ fn prefixed(prefix: Nibbles, child: Node) -> Node {
         Node::Extension { key, child, .. } => Node::extension(prefix.join(&key), child),
         other => Node::extension(prefix, Box::new(other)),
     }
+}
+
+/// What follows nibble `at` of `key`.
+fn after(key: &Nibbles, at: usize) -> Nibbles {
+    key.slice(at.saturating_add(1).min(key.len())..)
 }
 
 fn split_first(key: &Nibbles) -> Option<(u8, Nibbles)> {

@@ -119,13 +119,14 @@ impl Node {
     }
 
     pub(super) fn loaded(&self) -> usize {
-        1 + match self {
+        let below = match self {
             Self::Stub(_) | Self::Leaf { .. } => 0,
             Self::Extension { child, .. } => child.loaded(),
             Self::Branch { children, .. } => {
                 children.iter().flatten().map(|child| child.loaded()).sum()
             }
-        }
+        };
+        below.saturating_add(1)
     }
 
     pub(super) fn prune(&mut self, depth: usize) {

@@ -113,7 +113,7 @@ pub(super) fn encode(node: &Node, out: &mut Vec<u8>) {
                 .sum::<usize>();
             Header {
                 list: true,
-                payload_length: payload + 1,
+                payload_length: payload.saturating_add(1),
             }
             .encode(out);
             for child in &references {
