@@ -119,7 +119,7 @@ impl Context {
             Kernel::Softmax(p) => {
                 let Data::I16(out) = out else { return None };
                 threads::rows(threads, 8, out, last, |first, part| {
-                    let mut e = vec![0i32; last];
+                    let mut e = vec![0i16; last];
                     let range = first * last..first * last + part.len();
                     match x.data {
                         Data::I16(a) => softmax::softmax(isa, &a[range], last, p, &mut e, part),

@@ -372,11 +372,11 @@ impl Place<'_> {
             }
             Op::Softmax { table, shift, bits } => {
                 let table = self.constant(*table)?.values();
-                Kernel::Softmax(Box::new(SoftmaxParams {
+                Kernel::Softmax(Box::new(SoftmaxParams::new(
                     table,
-                    shift: u32::from(*shift),
-                    bits: u32::from(*bits),
-                }))
+                    u32::from(*shift),
+                    u32::from(*bits),
+                )))
             }
             Op::ReduceSum => Kernel::ReduceSum,
             Op::ArgMax => Kernel::ArgMax,

@@ -40,10 +40,12 @@ fn exponent(peak: u64) -> u32 {
 #[inline(always)]
 fn finish<O: Element>(d: &[i32], p: &NormParams, e: u32, squares: u64, out: &mut [O]) {
     let v = squares.saturating_add(p.eps.checked_shr(2 * e).unwrap_or(0).max(1));
-    // |d·Y| <= 2^44: Y <= 2^29 and |d| < 2^15
-    let y = i64::from(inverse_sqrt(v) as i32);
+    // |d·Y| <= 2^44 in two 32-bit products: with Y = 2^15·h + l, (d·Y + 2^13) >> 14 = 2·d·h + ((d·l + 2^13) >> 14)
+    let y = inverse_sqrt(v) as i32;
+    let (high, low) = (y >> 15, y & 0x7fff);
     for (((o, d), gain), bias) in out.iter_mut().zip(d).zip(&p.gain).zip(&p.bias) {
-        let u = (i64::from(*d).wrapping_mul(y).wrapping_add(1 << 13) >> 14) as i32;
+        let rest = d.wrapping_mul(low).wrapping_add(1 << 13) >> 14;
+        let u = d.wrapping_mul(high).wrapping_mul(2).wrapping_add(rest);
         *o = O::narrow(p.how.apply(u.wrapping_mul(*gain).wrapping_add(*bias)));
     }
 }
@@ -58,11 +60,15 @@ fn short_row<O: Element>(x: &[i16], p: &NormParams, d: &mut [i32], out: &mut [O]
         peak = peak.max(d.unsigned_abs());
     }
     let e = exponent(u64::from(peak));
-    let mut squares = 0u64;
+    // squares are below 2^30; their halves are added apart so that 2^14 of them fit 32 bits
+    let (mut high, mut low) = (0u32, 0u32);
     for d in d.iter_mut() {
         *d = shrink(*d, e);
-        squares = squares.wrapping_add(u64::from(d.wrapping_mul(*d) as u32));
+        let square = d.wrapping_mul(*d).cast_unsigned();
+        high = high.wrapping_add(square >> 16);
+        low = low.wrapping_add(square & 0xffff);
     }
+    let squares = (u64::from(high) << 16) + u64::from(low);
     finish(d, p, e, squares, out);
 }
 
@@ -102,6 +108,56 @@ multiversion! {
     pub fn layer_norm<A: Element, O: Element>(x: &[A], n: usize, p: &NormParams, d: &mut [i32], out: &mut [O]) {
         for (x, out) in x.chunks_exact(n).zip(out.chunks_exact_mut(n)) {
             long_row(x, p, d, out);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use assay_graph::{DType, Requant, ops};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{Tier, simd::isa::Isa};
+
+    fn check<A: Element>(x: &[A], p: &NormParams, out: &Requant) -> Result<(), TestCaseError> {
+        let unit = ops::layer_norm_unit(&x.iter().map(|v| v.wide()).collect::<Vec<_>>(), p.eps);
+        let of = |(j, u): (usize, &i32)| {
+            ops::requant(
+                i64::from(*u) * i64::from(p.gain[j]) + i64::from(p.bias[j]),
+                out.shift,
+                out,
+            ) as i16
+        };
+        let want: Vec<i16> = unit.iter().enumerate().map(of).collect();
+        for isa in Tier::available().into_iter().filter_map(Isa::new) {
+            let (mut have, mut d) = (vec![0i16; x.len()], vec![0i32; x.len()]);
+            layer_norm(isa, x, x.len(), p, &mut d, &mut have);
+            prop_assert_eq!(&have, &want, "{}", isa.tier());
+            let narrow: Vec<i16> = x.iter().map(|v| v.wide() as i16).collect();
+            if narrow.iter().zip(x).all(|(a, b)| i32::from(*a) == b.wide()) {
+                have.fill(0);
+                layer_norm16(isa, &narrow, x.len(), p, &mut d, &mut have);
+                prop_assert_eq!(&have, &want, "{}", isa.tier());
+            }
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn rows_equal_the_definition(
+            wide in prop::collection::vec(prop_oneof![any::<i32>(), Just(i32::MIN), Just(i32::MAX)], 1..400),
+            narrow in prop::collection::vec(prop_oneof![any::<i16>(), Just(i16::MIN), Just(i16::MAX), -3i16..3], 1..700),
+            params in prop::collection::vec((any::<i16>(), -(1i32 << 20)..1 << 20), 700),
+            eps in prop_oneof![Just(0u64), Just(1), any::<u64>().prop_map(|e| e >> 2), Just(1 << 62)],
+            shift in 0i8..20,
+        ) {
+            let out = Requant { shift, dtype: DType::I16, lo: -32_768, hi: 32_767 };
+            let (gain, bias) = params.iter().map(|(g, b)| (i32::from(*g) / 2, *b)).unzip();
+            let p = NormParams { gain, bias, eps, how: Rescale::new(&out) };
+            check(&wide, &p, &out)?;
+            check(&narrow, &p, &out)?;
         }
     }
 }
