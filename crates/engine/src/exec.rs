@@ -3,11 +3,12 @@
 use assay_graph::Data;
 
 use crate::{
+    batched::{Batched, Factor, View},
     conv::Shape,
     moves,
     plan::{Fused, Kernel, Step, Table},
     pool,
-    product::{Batched, Factor, Rows, View},
+    product::Rows,
     simd::{elementwise, isa::Isa, lookup, norm, softmax},
     threads,
 };

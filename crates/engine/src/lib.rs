@@ -8,8 +8,27 @@
 //! Threat model: inputs come from strangers and are checked against the graph's declaration (type, shape, range) before anything runs; typed errors carry the
 //! values. Graphs are validated by `assay-graph` before they get here. `unsafe` code is confined to [`simd`]; each kernel is tested for bit equality with its scalar twin.
 //!
+//! ```
+//! use std::sync::Arc;
+//! use assay_engine::{Engine, EngineOptions};
+//! use assay_graph::{DType, Data, Dim, GraphBuilder, Header, Op, Requant, Tensor, TensorType, WeightRow};
+//!
+//! let mut b = GraphBuilder::new(Header { max_seq: 1, block_bits: 10 });
+//! let x = b.input(TensorType { dtype: DType::I8, shape: vec![Dim::Fixed(3)], lo: -128, hi: 127 })?;
+//! let weights = b.weights(DType::I8, &[WeightRow { shift: 1, bias: 5, values: vec![1, -2, 3] }])?;
+//! b.push("sum", Op::Linear { weights, out: Requant { shift: 0, dtype: DType::I16, lo: -32767, hi: 32767 } }, &[x], true)?;
+//! let engine = Engine::new(Arc::new(b.finish()?), EngineOptions::default())?;
+//!
+//! let input = Tensor::new(vec![3], Data::I8(vec![10, 20, 30]))?;
+//! let run = engine.run_traced(&input, &[0; 32])?;
+//! assert_eq!(run.output.data, Data::I16(vec![33])); // (5 + 10 − 40 + 90 + 1) >> 1
+//! println!("trace root {:02x?}", run.root());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! Depends on `assay-graph` only. Start reading at [`Engine`], then `plan`, then [`simd::gemm`].
 
+mod batched;
 mod commit;
 mod conv;
 mod engine;

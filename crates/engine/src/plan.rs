@@ -4,9 +4,10 @@ use assay_graph::{Const, DType, Data, Graph, Op, Tensor, TensorType, Window};
 
 use crate::{
     EngineError,
+    batched::{Batched, View},
     conv::{Conv, Shape},
     pool::Pool,
-    product::{Batched, Product, View},
+    product::Product,
     simd::{elementwise::Rescale, isa::Isa, norm::NormParams, softmax::SoftmaxParams},
 };
 
