@@ -5,5 +5,10 @@ pub mod codec;
 mod error;
 pub mod fixed;
 pub mod float;
+pub mod manifest;
+pub mod net;
+pub mod onnx;
+pub mod pull;
+pub mod quantise;
 
 pub use error::ImportError;

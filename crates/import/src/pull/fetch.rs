@@ -53,6 +53,11 @@ pub fn is_cached(cache: &Path, entry: &Entry) -> bool {
     entry.files.iter().all(|f| fs::metadata(dir.join(f.name)).is_ok_and(|m| m.len() == f.bytes))
 }
 
+/// sha256 of bytes, lower-case hex.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}
+
 /// sha256 of a file, lower-case hex.
 ///
 /// # Errors

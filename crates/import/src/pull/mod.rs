@@ -9,4 +9,4 @@ mod https;
 mod pip;
 
 pub use catalogue::{CATALOGUE, Entry, FileSpec, Source, find};
-pub use fetch::{Progress, Quiet, cache_dir, fetch, is_cached, sha256_file};
+pub use fetch::{Progress, Quiet, cache_dir, fetch, is_cached, sha256_file, sha256_hex};
