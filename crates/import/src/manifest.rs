@@ -1,282 +1,203 @@
-//! What stands beside a graph in a model folder: how its ends read, where it comes from, how good it is.
-//!
-//! A model folder holds `graph.assay` (canonical graph bytes), `manifest.json` and, for text, `tokenizer.json`. Nothing in the manifest influences results;
-//! the model id in it is checked against the graph whenever the folder is opened.
+//! `manifest.json`: everything about a model that the integer graph does not say.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
-
-use assay_graph::{Graph, SEMANTICS};
 use serde::{Deserialize, Serialize};
 
-use crate::{ImportError, codec::Codec, quantise::End};
+use crate::{error::ImportError, quantise::End};
 
-/// Version of the manifest's form.
+/// Version of the manifest's format.
 pub const MANIFEST_VERSION: u32 = 1;
-/// Version of the importer: a change of it may change model ids.
+/// Version of the importer; raised whenever the same source would give another graph.
 pub const IMPORTER_VERSION: u32 = 1;
-/// Largest manifest accepted, bytes.
-const MAX_MANIFEST: u64 = 16 << 20;
-/// File names in a model folder.
-const GRAPH: &str = "graph.assay";
-const MANIFEST: &str = "manifest.json";
-const TOKENIZER: &str = "tokenizer.json";
+/// Largest manifest read, bytes.
+pub const MAX_MANIFEST: u64 = 16 << 20;
 
-/// A file that a model was made from.
+/// What a model is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Text to a vector.
+    Embedding,
+    /// Image to class scores.
+    Image,
+    /// Numbers to numbers.
+    Tensor,
+}
+
+/// A file that the model was made from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceFile {
-    /// Name.
+    /// File name, without path.
     pub name: String,
-    /// sha256, lower-case hex.
+    /// Bytes.
+    pub bytes: u64,
+    /// Hex sha256.
     pub sha256: String,
 }
 
-/// What people send.
+/// How requests become input tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum InputKind {
-    /// Text, turned into token ids by `tokenizer.json`.
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum InputSpec {
+    /// Text through a tokenizer to ids.
     Text {
-        /// sha256 of the tokenizer file, lower-case hex.
-        tokenizer_sha256: String,
-        /// Most tokens, special tokens included.
+        /// Largest number of tokens, special ones included.
         max_tokens: u32,
+        /// Ids are below this.
+        vocabulary: u32,
+        /// Hex sha256 of tokenizer.json beside the manifest.
+        tokenizer_sha256: String,
     },
-    /// An image of 8-bit samples.
+    /// Pixels: `real = (byte / 255 - mean) / std` per channel, `integer = round(real / step)`.
     Image {
         /// Rows.
         height: u32,
         /// Columns.
         width: u32,
-        /// 1 (gray) or 3 (red, green, blue).
+        /// 1 (gray) or 3 (RGB).
         channels: u32,
-        /// Whether the graph's input is `[…, channels, height, width]` (else `[…, height, width, channels]`).
-        channels_first: bool,
-        /// Real value of sample 0.
-        black: f64,
-        /// Real value of sample 255.
-        white: f64,
+        /// Subtracted, per channel.
+        mean: Vec<f64>,
+        /// Divided by, per channel.
+        std: Vec<f64>,
+        /// How integers read.
+        end: End,
+        /// Image axes in stored order: 0 rows, 1 columns, 2 channels.
+        order: Vec<usize>,
     },
-    /// Real numbers, row-major.
-    Tensor,
+    /// Numbers, row-major in the order of the source file.
+    Tensor {
+        /// Dimensions in the source file, batch included.
+        dims: Vec<usize>,
+        /// Axes of the source in stored order.
+        order: Vec<usize>,
+        /// Whether the numbers are ids.
+        ids: bool,
+        /// How integers read.
+        end: End,
+    },
 }
 
-/// The input end.
+/// How output tensors become answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct InputSpec {
-    /// What people send.
-    #[serde(flatten)]
-    pub kind: InputKind,
-    /// Dimensions of the graph's input; `null` is the number of positions.
-    pub dims: Vec<Option<u32>>,
-    /// How its integers read.
-    pub end: End,
-}
-
-/// What people get.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum OutputKind {
-    /// A vector, normalised to length 1.
-    Embedding,
-    /// A score for each class.
-    Classes {
-        /// Name of each class.
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum OutputSpec {
+    /// Sums over positions; divided by their Euclidean norm they are the sentence vector.
+    Embedding {
+        /// Numbers of the vector.
+        width: u32,
+        /// Real value of one step.
+        step: f64,
+    },
+    /// One score per class.
+    Scores {
+        /// Class names, as many as scores.
         labels: Vec<String>,
+        /// Real value of one step.
+        step: f64,
+        /// Whether scores are probabilities already; otherwise they are logits and a softmax makes them so, for people.
+        probabilities: bool,
     },
-    /// Real numbers, row-major.
-    Tensor,
+    /// Numbers, row-major in the order of the source file.
+    Tensor {
+        /// Dimensions in the source file, batch included.
+        dims: Vec<usize>,
+        /// Axes of the source in stored order.
+        order: Vec<usize>,
+        /// Real value of one step.
+        step: f64,
+    },
 }
 
-/// The output end.
+/// One measured figure.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct OutputSpec {
-    /// What people get.
-    #[serde(flatten)]
-    pub kind: OutputKind,
-    /// Dimensions of the graph's output; `null` is the number of positions.
-    pub dims: Vec<Option<u32>>,
-    /// How its integers read.
-    pub end: End,
-}
-
-/// One measured figure of the accuracy report.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Figure {
-    /// What was measured, with its unit.
+pub struct Metric {
+    /// What was measured.
     pub name: String,
-    /// Value.
+    /// Result.
     pub value: f64,
-    /// On which data, how many samples.
-    pub on: String,
 }
 
-/// Everything about a model that is not its graph.
+/// Float against integer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AccuracyReport {
+    /// What it was measured on.
+    pub data: String,
+    /// Number of inputs.
+    pub samples: u64,
+    /// Figures.
+    pub metrics: Vec<Metric>,
+}
+
+/// Largest accumulator that any legal input can reach.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoundsReport {
+    /// Its magnitude.
+    pub largest: i64,
+    /// The node.
+    pub node: String,
+    /// The limit, A_MAX.
+    pub limit: i64,
+}
+
+/// The manifest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// [`MANIFEST_VERSION`].
     pub version: u32,
-    /// Name in the local store.
+    /// Short name, as users type it.
     pub name: String,
-    /// What it does, in a sentence.
-    pub about: String,
-    /// Licence of the weights.
-    pub licence: String,
-    /// Model id, `0x` and 64 hex digits.
+    /// One sentence.
+    pub description: String,
+    /// What it is for.
+    pub kind: Kind,
+    /// Hex model id: the hash of the integer graph.
     pub model_id: String,
-    /// Version of the operator semantics.
-    pub semantics: u32,
-    /// [`IMPORTER_VERSION`] that made it.
-    pub importer: u32,
+    /// SPDX expression or a sentence.
+    pub licence: String,
     /// Files it was made from.
     pub sources: Vec<SourceFile>,
-    /// Input end.
+    /// [`IMPORTER_VERSION`] at import.
+    pub importer: u32,
+    /// Hex sha256 of the calibration data.
+    pub calibration_sha256: String,
+    /// Requests to input tensors.
     pub input: InputSpec,
-    /// Output end.
+    /// Output tensors to answers.
     pub output: OutputSpec,
-    /// Name of each node of the graph.
-    pub nodes: Vec<String>,
-    /// sha256 of the calibration data, lower-case hex.
-    pub calibration_sha256: Option<String>,
-    /// Accuracy report: integer against float.
-    pub accuracy: Vec<Figure>,
-    /// Multiply-adds of one run with the most positions.
-    pub multiply_adds: u64,
+    /// Float against integer.
+    pub accuracy: Vec<AccuracyReport>,
+    /// Accumulators.
+    pub bounds: BoundsReport,
+    /// Multiply-adds of one run with all positions.
+    pub macs: u64,
     /// Bytes of all constants.
     pub constant_bytes: u64,
-}
-
-/// What an importer knows about a model beyond its graph.
-#[derive(Clone, Debug)]
-pub struct About {
-    /// Name in the local store.
-    pub name: String,
-    /// What it does, in a sentence.
-    pub about: String,
-    /// Licence of the weights.
-    pub licence: String,
-    /// Files it was made from.
-    pub sources: Vec<SourceFile>,
-    /// sha256 of the calibration data.
-    pub calibration_sha256: Option<String>,
-    /// Accuracy report.
-    pub accuracy: Vec<Figure>,
+    /// Node names, in order.
+    pub nodes: Vec<String>,
 }
 
 impl Manifest {
-    /// Describes `graph`; dimensions, identity and sizes are taken from it.
-    pub fn new(graph: &Graph, about: About, input: (InputKind, End), output: (OutputKind, End), nodes: Vec<String>) -> Self {
-        let dims = |ty: Option<&assay_graph::TensorType>| {
-            let shape = ty.map(|t| t.shape.clone()).unwrap_or_default();
-            shape.into_iter().map(|d| match d {
-                assay_graph::Dim::Fixed(n) => Some(n),
-                assay_graph::Dim::Seq => None,
-            }).collect::<Vec<_>>()
-        };
-        let structure = graph.structure();
-        let seq = graph.header().max_seq;
-        let steps = structure.costs.iter().zip(&structure.types).map(|(c, t)| c.steps.saturating_mul(t.len(seq) as u64));
-        Self {
-            version: MANIFEST_VERSION,
-            name: about.name,
-            about: about.about,
-            licence: about.licence,
-            model_id: format!("0x{}", hex::encode(graph.model_id())),
-            semantics: SEMANTICS,
-            importer: IMPORTER_VERSION,
-            sources: about.sources,
-            input: InputSpec { kind: input.0, dims: dims(graph.input_type()), end: input.1 },
-            output: OutputSpec { kind: output.0, dims: dims(graph.output_type()), end: output.1 },
-            nodes,
-            calibration_sha256: about.calibration_sha256,
-            accuracy: about.accuracy,
-            multiply_adds: steps.fold(0, u64::saturating_add),
-            constant_bytes: graph.consts().iter().map(|c| c.bytes().len() as u64).sum(),
-        }
-    }
-}
-
-/// A model that is ready: graph, manifest, codec.
-#[derive(Clone, Debug)]
-pub struct Model {
-    /// Validated graph; its id is the manifest's.
-    pub graph: Arc<Graph>,
-    /// The manifest.
-    pub manifest: Manifest,
-    /// Between people's data and tensors.
-    pub codec: Codec,
-}
-
-impl Model {
-    /// Puts a model together; `tokenizer` is tokenizer.json for text models.
+    /// Parses manifest.json.
     ///
     /// # Errors
-    /// [`ImportError::Malformed`] when manifest and graph or tokenizer do not belong together.
-    pub fn new(graph: Graph, manifest: Manifest, tokenizer: Option<&[u8]>) -> Result<Self, ImportError> {
-        let have = format!("0x{}", hex::encode(graph.model_id()));
-        if manifest.version != MANIFEST_VERSION || manifest.model_id != have {
-            let why = format!("version {} for model {}, the graph beside it is {have}", manifest.version, manifest.model_id);
-            return Err(ImportError::malformed(MANIFEST, why));
+    /// [`ImportError::Limit`] above [`MAX_MANIFEST`], [`ImportError::Malformed`] for bad JSON or another version.
+    pub fn parse(json: &[u8]) -> Result<Self, ImportError> {
+        ImportError::check("manifest.json bytes", json.len() as u64, MAX_MANIFEST)?;
+        let manifest: Self = serde_json::from_slice(json).map_err(|e| ImportError::malformed("manifest.json", e.to_string()))?;
+        if manifest.version != MANIFEST_VERSION {
+            let why = format!("version {}, {MANIFEST_VERSION} supported", manifest.version);
+            return Err(ImportError::malformed("manifest.json", why));
         }
-        let dtype = |ty: Option<&assay_graph::TensorType>| ty.map_or(assay_graph::DType::I32, |t| t.dtype);
-        let codec = Codec::new(&manifest, tokenizer, dtype(graph.input_type()), dtype(graph.output_type()))?;
-        Ok(Self { graph: Arc::new(graph), manifest, codec })
+        Ok(manifest)
     }
 
-    /// Opens a model folder.
+    /// Pretty JSON with a final newline; the same manifest always gives the same bytes.
     ///
     /// # Errors
-    /// [`ImportError::Io`], [`ImportError::Graph`], and those of [`Model::new`].
-    pub fn open(dir: &Path) -> Result<Self, ImportError> {
-        let manifest = read_manifest(dir)?;
-        let path = dir.join(GRAPH);
-        let graph = Graph::from_bytes(&fs::read(&path).map_err(ImportError::io(&path))?)?;
-        let tokenizer = match manifest.input.kind {
-            InputKind::Text { .. } => {
-                let path = dir.join(TOKENIZER);
-                Some(fs::read(&path).map_err(ImportError::io(&path))?)
-            }
-            _ => None,
-        };
-        Self::new(graph, manifest, tokenizer.as_deref())
+    /// [`ImportError::Malformed`] when a number is not finite.
+    pub fn to_json(&self) -> Result<Vec<u8>, ImportError> {
+        let mut json = serde_json::to_vec_pretty(self).map_err(|e| ImportError::malformed("manifest.json", e.to_string()))?;
+        json.push(b'\n');
+        Ok(json)
     }
-
-    /// Writes a model folder: into a temporary one beside it, then renamed, so that a folder that exists is whole.
-    ///
-    /// # Errors
-    /// [`ImportError::Io`].
-    pub fn write(&self, dir: &Path, tokenizer: Option<&[u8]>) -> Result<PathBuf, ImportError> {
-        let temporary = dir.with_extension(format!("{}.tmp", std::process::id()));
-        fs::create_dir_all(&temporary).map_err(ImportError::io(&temporary))?;
-        let put = |name: &str, bytes: &[u8]| {
-            let path = temporary.join(name);
-            fs::write(&path, bytes).map_err(ImportError::io(&path))
-        };
-        put(GRAPH, &self.graph.to_bytes())?;
-        let json = serde_json::to_vec_pretty(&self.manifest).map_err(|e| ImportError::malformed(MANIFEST, e.to_string()))?;
-        put(MANIFEST, &json)?;
-        if let Some(bytes) = tokenizer {
-            put(TOKENIZER, bytes)?;
-        }
-        if dir.exists() {
-            fs::remove_dir_all(dir).map_err(ImportError::io(dir))?;
-        }
-        fs::rename(&temporary, dir).map_err(ImportError::io(dir))?;
-        Ok(dir.to_owned())
-    }
-}
-
-/// Reads the manifest of a model folder alone.
-///
-/// # Errors
-/// [`ImportError::Io`], [`ImportError::Limit`], [`ImportError::Malformed`].
-pub fn read_manifest(dir: &Path) -> Result<Manifest, ImportError> {
-    let path = dir.join(MANIFEST);
-    let bytes = fs::metadata(&path).map_err(ImportError::io(&path))?.len();
-    ImportError::check("manifest bytes", bytes, MAX_MANIFEST)?;
-    let text = fs::read(&path).map_err(ImportError::io(&path))?;
-    serde_json::from_slice(&text).map_err(|e| ImportError::malformed(path.display().to_string(), e.to_string()))
 }

@@ -38,7 +38,7 @@ impl TextCodec {
     /// [`CodecError::TooLong`] with both numbers; never truncates.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, CodecError> {
         if text.len() > MAX_TEXT_BYTES {
-            return Err(CodecError::TooManyBytes { bytes: text.len(), limit: MAX_TEXT_BYTES });
+            return Err(CodecError::TooManyBytes { what: "text", bytes: text.len(), limit: MAX_TEXT_BYTES });
         }
         let encoding = self.tokenizer.encode_fast(text, true).map_err(|e| CodecError::Tokenizer { why: e.to_string() })?;
         let ids = encoding.get_ids().to_vec();
