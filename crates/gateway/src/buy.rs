@@ -1,0 +1,369 @@
+//! One answer: sign a request, ask an operator, check the receipt, keep the bundle. The next operator if one fails.
+
+use std::collections::HashMap;
+
+use alloy_primitives::{Address, B256};
+use assay_abi::{CLAIMS, IClaims, IModels, IStaking, MODELS, STAKING};
+use assay_operator::{ApiError, RunRequest, RunResponse};
+use assay_receipt::{Bundle, Request, Salt, Tier, input_commit, line_id, opens_output, recover};
+use parking_lot::Mutex;
+
+use crate::error::OperatorFault;
+use crate::operators::OperatorEntry;
+use crate::server::Shared;
+use crate::{Account, Encoded, HttpError, ModelCodec};
+
+/// Largest answer of an operator, bytes.
+const MAX_ANSWER: u64 = 64 << 20;
+/// Seconds of chain time that an operator has to answer.
+const EXPIRY: u64 = 300;
+/// How often the place in a line is corrected before the next operator is tried.
+const CORRECTIONS: usize = 3;
+
+/// An answer that checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Bought {
+    pub(crate) claim_id: B256,
+    pub(crate) fee: u128,
+    pub(crate) output: Vec<u8>,
+}
+
+/// Facts of the chain that never change, remembered.
+#[derive(Default)]
+pub(crate) struct Memory {
+    /// Operator of each receipt key.
+    keys: Mutex<HashMap<Address, Address>>,
+}
+
+impl Shared {
+    /// Price of a model, `usd` base units.
+    pub(crate) fn price(&self, model_id: B256) -> Result<u128, HttpError> {
+        let call = IModels::modelCall { modelId: model_id };
+        match self.client.call(MODELS, &call) {
+            Ok(model) => Ok(model.price),
+            Err(error) if error.module_error().is_some() => Err(HttpError::NoOperator(format!(
+                "the chain does not know this model: {error}"
+            ))),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Buys one answer. Blocks until it is there or every operator failed.
+    pub(crate) fn buy(
+        &self,
+        account: &Account,
+        model: &dyn ModelCodec,
+        input: &Encoded,
+    ) -> Result<Bought, HttpError> {
+        let fee = self.price(model.model_id())?;
+        if fee > self.config.max_fee {
+            return Err(HttpError::NoOperator(format!(
+                "the price of {fee} usd units is above this gateway's limit of {}",
+                self.config.max_fee
+            )));
+        }
+        self.check_balance(account, fee)?;
+        let operators = self
+            .operators
+            .serving(&self.client, &self.agent, model.model_id())?;
+        if operators.is_empty() {
+            return Err(HttpError::NoOperator(format!(
+                "no registered operator serves `{}` now",
+                model.name()
+            )));
+        }
+        let mut faults = Vec::new();
+        for operator in &operators {
+            match self.ask(account, model, input, operator, fee) {
+                Ok(bought) => return Ok(bought),
+                Err(Failure::Ours(error)) => return Err(error),
+                Err(Failure::Theirs(fault)) => {
+                    tracing::warn!(target: "assay::gateway", operator = %operator.address, %fault, "operator failed");
+                    self.metrics.operator_failures.inc();
+                    self.operators.note_fault(operator.address);
+                    faults.push((operator.address, fault));
+                }
+            }
+        }
+        Err(none_left(&faults))
+    }
+
+    fn check_balance(&self, account: &Account, fee: u128) -> Result<(), HttpError> {
+        let buyer = account.key.address();
+        let balance = self
+            .client
+            .call(CLAIMS, &IClaims::balanceOfCall { buyer })?;
+        let balance = u128::try_from(balance).unwrap_or(u128::MAX);
+        if balance >= fee {
+            return Ok(());
+        }
+        Err(HttpError::PaymentRequired(format!(
+            "account `{}` ({buyer}) has {} usd in the claims module, this call costs {} usd; deposit with `assay wallet deposit AMOUNT` or claims.deposit(uint256), then call again",
+            account.name,
+            usd(balance),
+            usd(fee)
+        )))
+    }
+
+    fn ask(
+        &self,
+        account: &Account,
+        model: &dyn ModelCodec,
+        input: &Encoded,
+        operator: &OperatorEntry,
+        fee: u128,
+    ) -> Result<Bought, Failure> {
+        let line = line_id(operator.address, account.key.address());
+        let lock = self.lines.lock(line);
+        let _in_order = lock.lock();
+        let mut seq = match self.lines.next(line) {
+            Some(seq) => seq,
+            None => self.next_on_chain(line)?,
+        };
+        let salt = random_salt()?;
+        for _ in 0..CORRECTIONS {
+            let body = self.request(account, model, input, line, seq, salt, fee)?;
+            match self.send(operator, &body) {
+                Ok(answer) => {
+                    // Whatever the receipt is worth, the operator has signed something for this place.
+                    self.lines.set_next(line, seq.saturating_add(1));
+                    let claim_id = answer.receipt.claim_id();
+                    self.check(operator, &body.request, salt, &answer)
+                        .map_err(|failure| failure.of_receipt(claim_id))?;
+                    return self
+                        .keep(account, model, input, body, answer)
+                        .map_err(Failure::Ours);
+                }
+                Err(Refused::Place(expected)) => seq = expected.unwrap_or(seq.saturating_add(1)),
+                Err(Refused::Balance(message)) => {
+                    return Err(Failure::Ours(HttpError::PaymentRequired(message)));
+                }
+                Err(Refused::Other(fault)) => return Err(Failure::Theirs(fault)),
+            }
+        }
+        Err(Failure::Theirs(OperatorFault::Refused {
+            code: "sequence".into(),
+            message: format!("no agreement about the place in line {line}, last tried {seq}"),
+        }))
+    }
+
+    fn next_on_chain(&self, line: B256) -> Result<u64, Failure> {
+        let state = self
+            .client
+            .call(CLAIMS, &IClaims::lineCall { lineId: line });
+        let state = state.map_err(|error| Failure::Ours(error.into()))?;
+        Ok(state.assertedSeq.saturating_add(1))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of one request")]
+    fn request(
+        &self,
+        account: &Account,
+        model: &dyn ModelCodec,
+        input: &Encoded,
+        line: B256,
+        seq: u64,
+        salt: B256,
+        fee: u128,
+    ) -> Result<RunRequest, Failure> {
+        let now = self
+            .client
+            .chain_seconds()
+            .map_err(|error| Failure::Ours(error.into()))?;
+        let request = Request {
+            version: 1,
+            line_id: line,
+            seq,
+            model_id: model.model_id(),
+            semantics: model.semantics(),
+            input_commit: input_commit(salt, &input.bytes),
+            sampling_hash: B256::ZERO,
+            max_out: 1,
+            max_fee: fee,
+            value_at_risk: self.config.value_at_risk,
+            tier_mask: Tier::Optimistic.mask(),
+            audit_ppm: self.config.audit_ppm,
+            window: self.config.window,
+            expiry: now.saturating_add(EXPIRY),
+        };
+        Ok(RunRequest {
+            model_id: request.model_id,
+            input: input.bytes.clone().into(),
+            salt: Salt(salt),
+            request_signature: request.sign(&self.domain, account.key.receipt_key()),
+            request,
+        })
+    }
+
+    fn send(&self, operator: &OperatorEntry, body: &RunRequest) -> Result<RunResponse, Refused> {
+        let unreachable =
+            |error: ureq::Error| Refused::Other(OperatorFault::Unreachable(error.to_string()));
+        let url = format!("{}/v1/run", operator.endpoint);
+        let mut response = self.agent.post(&url).send_json(body).map_err(unreachable)?;
+        let status = response.status();
+        let bytes = response
+            .body_mut()
+            .with_config()
+            .limit(MAX_ANSWER)
+            .read_to_vec()
+            .map_err(unreachable)?;
+        let unreadable =
+            |error: serde_json::Error| Refused::Other(OperatorFault::Unreadable(error.to_string()));
+        if status.is_success() {
+            return serde_json::from_slice(&bytes).map_err(unreadable);
+        }
+        let refusal: ApiError = serde_json::from_slice(&bytes).map_err(unreadable)?;
+        Err(match refusal.code.as_str() {
+            "sequence" => Refused::Place(refusal.expected),
+            "taken" => Refused::Place(None),
+            "balance" => Refused::Balance(refusal.message),
+            _ => Refused::Other(OperatorFault::Refused {
+                code: refusal.code,
+                message: refusal.message,
+            }),
+        })
+    }
+
+    /// Everything that must hold before an answer is passed on.
+    fn check(
+        &self,
+        operator: &OperatorEntry,
+        request: &Request,
+        salt: B256,
+        answer: &RunResponse,
+    ) -> Result<(), Check> {
+        let receipt = &answer.receipt;
+        let wrong = |reason: String| Check::Wrong(reason);
+        receipt.check().map_err(|error| wrong(error.to_string()))?;
+        receipt
+            .check_answers(request)
+            .map_err(|error| wrong(error.to_string()))?;
+        if receipt.operator != operator.address {
+            return Err(wrong(format!("it names operator {}", receipt.operator)));
+        }
+        let signer = recover(receipt.digest(&self.domain), &answer.signature);
+        let signer = signer.map_err(|error| wrong(error.to_string()))?;
+        let owner = self.owner_of(signer).map_err(Check::Chain)?;
+        if owner != operator.address {
+            return Err(wrong(format!(
+                "it is signed by {signer}, which is no key of this operator"
+            )));
+        }
+        if !opens_output(receipt.output_commit, salt, &answer.output) {
+            return Err(wrong("the output does not open the commitment".into()));
+        }
+        let call = IClaims::requiredExposureCall {
+            fee: receipt.fee,
+            valueAtRisk: receipt.value_at_risk,
+            auditPpm: receipt.audit_ppm,
+        };
+        let need = self
+            .client
+            .call(CLAIMS, &call)
+            .map_err(|error| Check::Chain(error.into()))?;
+        if receipt.exposure < need {
+            return Err(wrong(format!(
+                "it locks {} wei, {need} needed",
+                receipt.exposure
+            )));
+        }
+        Ok(())
+    }
+
+    /// Operator that a receipt key belongs to.
+    fn owner_of(&self, key: Address) -> Result<Address, HttpError> {
+        if let Some(owner) = self.memory.keys.lock().get(&key) {
+            return Ok(*owner);
+        }
+        let owner = self
+            .client
+            .call(STAKING, &IStaking::keyCall { receiptKey: key })?
+            .operator;
+        if owner != Address::ZERO {
+            self.memory.keys.lock().insert(key, owner);
+        }
+        Ok(owner)
+    }
+
+    fn keep(
+        &self,
+        account: &Account,
+        model: &dyn ModelCodec,
+        input: &Encoded,
+        body: RunRequest,
+        answer: RunResponse,
+    ) -> Result<Bought, HttpError> {
+        let claim_id = answer.receipt.claim_id();
+        let fee = answer.receipt.fee;
+        let output = answer.output.to_vec();
+        let mut bundle = Bundle::new(self.domain, answer.receipt, answer.signature)
+            .with_opening(body.salt.0, input.bytes.clone(), output.clone())
+            .with_request(body.request, body.request_signature);
+        bundle.model = Some(model.name().to_owned());
+        self.receipts.store(account, claim_id, &bundle)?;
+        self.metrics.receipts.inc();
+        self.metrics
+            .fees
+            .inc_by(u64::try_from(fee).unwrap_or(u64::MAX));
+        Ok(Bought {
+            claim_id,
+            fee,
+            output,
+        })
+    }
+}
+
+enum Failure {
+    Ours(HttpError),
+    Theirs(OperatorFault),
+}
+
+enum Check {
+    Wrong(String),
+    Chain(HttpError),
+}
+
+impl Check {
+    fn of_receipt(self, claim_id: B256) -> Failure {
+        match self {
+            Self::Wrong(reason) => Failure::Theirs(OperatorFault::Receipt { claim_id, reason }),
+            Self::Chain(error) => Failure::Ours(error),
+        }
+    }
+}
+
+enum Refused {
+    /// The place in the line is another one; the operator may say which.
+    Place(Option<u64>),
+    Balance(String),
+    Other(OperatorFault),
+}
+
+fn none_left(faults: &[(Address, OperatorFault)]) -> HttpError {
+    let words: Vec<String> = faults
+        .iter()
+        .map(|(operator, fault)| format!("{operator} {fault}"))
+        .collect();
+    let words = words.join("; ");
+    if faults
+        .iter()
+        .any(|(_, fault)| matches!(fault, OperatorFault::Receipt { .. }))
+    {
+        return HttpError::BadReceipt(format!(
+            "no operator gave an answer with a receipt that checks: {words}"
+        ));
+    }
+    HttpError::NoOperator(format!("no operator answered: {words}"))
+}
+
+fn random_salt() -> Result<B256, Failure> {
+    let mut salt = [0u8; 32];
+    getrandom::fill(&mut salt)
+        .map_err(|error| Failure::Ours(HttpError::Internal(error.to_string())))?;
+    Ok(B256::from(salt))
+}
+
+/// `usd` base units as a decimal number of usd.
+pub(crate) fn usd(units: u128) -> String {
+    format!("{}.{:06}", units / 1_000_000, units % 1_000_000)
+}

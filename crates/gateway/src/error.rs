@@ -1,0 +1,247 @@
+//! Errors as OpenAI's clients read them: one table from what went wrong to status, type and code.
+
+use std::path::PathBuf;
+
+use alloy_primitives::B256;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+use thiserror::Error;
+
+use crate::CodecError;
+
+/// Why a gateway did not start.
+#[derive(Debug, Error)]
+pub enum GatewayError {
+    /// The chain.
+    #[error(transparent)]
+    Chain(#[from] assay_wallet::ClientError),
+    /// Disk.
+    #[error("{path}: {source}")]
+    Disk {
+        /// File or folder.
+        path: PathBuf,
+        /// Cause.
+        source: std::io::Error,
+    },
+    /// A file that is not what this program writes.
+    #[error("{path}: {reason}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// First violation.
+        reason: String,
+    },
+    /// An account's name cannot name a folder.
+    #[error("account name `{0}` must be 1 to 64 of a-z, 0-9, - and _")]
+    AccountName(String),
+    /// Two accounts or models share a name or key.
+    #[error("{what} `{name}` is there twice")]
+    Twice {
+        /// `account`, `API key` or `model`.
+        what: &'static str,
+        /// Its name (for API keys: the account's).
+        name: String,
+    },
+    /// The socket.
+    #[error("listening on {address}: {source}")]
+    Listen {
+        /// Address.
+        address: String,
+        /// Cause.
+        source: std::io::Error,
+    },
+}
+
+/// What a client is told. `message` never contains a key.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum HttpError {
+    /// A parameter is wrong or not supported.
+    #[error("{message}")]
+    Invalid {
+        /// In words.
+        message: String,
+        /// Name of the parameter.
+        param: &'static str,
+    },
+    /// More tokens than the model takes.
+    #[error("{0}")]
+    ContextLength(String),
+    /// No or an unknown API key.
+    #[error("{0}")]
+    Unauthorized(&'static str),
+    /// The account cannot pay.
+    #[error("{0}")]
+    PaymentRequired(String),
+    /// The request names a host this gateway does not serve.
+    #[error("host `{0}` is not served here")]
+    Host(String),
+    /// No such model.
+    #[error("{0}")]
+    ModelNotFound(String),
+    /// No such receipt or path.
+    #[error("{0}")]
+    NotFound(String),
+    /// The path exists, the method does not.
+    #[error("{0}")]
+    Method(&'static str),
+    /// The body is too large.
+    #[error("the body is larger than {0} bytes")]
+    TooLarge(usize),
+    /// Too many calls.
+    #[error("{waiting} calls wait, the queue holds {limit}; try again in a second")]
+    Busy {
+        /// Calls waiting or running.
+        waiting: usize,
+        /// Most.
+        limit: usize,
+    },
+    /// No operator answers for this model.
+    #[error("{0}")]
+    NoOperator(String),
+    /// Every operator that answered gave a receipt that does not check. Not to be tried again at once.
+    #[error("{0}")]
+    BadReceipt(String),
+    /// The chain is not reached.
+    #[error("the chain is not reached: {0}")]
+    Chain(String),
+    /// A failure of the gateway itself.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl HttpError {
+    pub(crate) fn invalid(param: &'static str, message: impl Into<String>) -> Self {
+        Self::Invalid {
+            message: message.into(),
+            param,
+        }
+    }
+
+    pub(crate) fn codec(param: &'static str, error: &CodecError) -> Self {
+        match error {
+            CodecError::TooLong { .. } => Self::ContextLength(error.to_string()),
+            other => Self::invalid(param, other.to_string()),
+        }
+    }
+
+    /// Status, `error.type`, `error.code`, and whether official clients should try again (`None`: their default).
+    pub const fn row(&self) -> (StatusCode, &'static str, &'static str, Option<bool>) {
+        const REQUEST: &str = "invalid_request_error";
+        match self {
+            Self::Invalid { .. } => (StatusCode::BAD_REQUEST, REQUEST, "invalid_value", None),
+            Self::ContextLength(_) => (
+                StatusCode::BAD_REQUEST,
+                REQUEST,
+                "context_length_exceeded",
+                None,
+            ),
+            Self::Unauthorized(_) => (StatusCode::UNAUTHORIZED, REQUEST, "invalid_api_key", None),
+            Self::PaymentRequired(_) => (
+                StatusCode::PAYMENT_REQUIRED,
+                "payment_required",
+                "insufficient_balance",
+                Some(false),
+            ),
+            Self::Host(_) => (StatusCode::FORBIDDEN, REQUEST, "host_not_served", None),
+            Self::ModelNotFound(_) => (StatusCode::NOT_FOUND, REQUEST, "model_not_found", None),
+            Self::NotFound(_) => (StatusCode::NOT_FOUND, REQUEST, "not_found", None),
+            Self::Method(_) => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                REQUEST,
+                "method_not_allowed",
+                None,
+            ),
+            Self::TooLarge(_) => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                REQUEST,
+                "body_too_large",
+                None,
+            ),
+            Self::Busy { .. } => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "rate_limit_error",
+                "queue_full",
+                Some(true),
+            ),
+            Self::NoOperator(_) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "server_error",
+                "no_operator",
+                Some(true),
+            ),
+            Self::BadReceipt(_) => (
+                StatusCode::BAD_GATEWAY,
+                "server_error",
+                "bad_receipt",
+                Some(false),
+            ),
+            Self::Chain(_) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "server_error",
+                "chain_unreachable",
+                Some(true),
+            ),
+            Self::Internal(_) => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "server_error",
+                "internal",
+                Some(false),
+            ),
+        }
+    }
+
+    /// The body: `{"error": {message, type, param, code}}`.
+    pub fn body(&self) -> serde_json::Value {
+        let (_, kind, code, _) = self.row();
+        let param = match self {
+            Self::Invalid { param, .. } => Some(*param),
+            Self::ModelNotFound(_) => Some("model"),
+            Self::ContextLength(_) => Some("input"),
+            _ => None,
+        };
+        json!({"error": {"message": self.to_string(), "type": kind, "param": param, "code": code}})
+    }
+}
+
+impl IntoResponse for HttpError {
+    fn into_response(self) -> Response {
+        let (status, _, _, retry) = self.row();
+        let mut response = (status, axum::Json(self.body())).into_response();
+        let headers = response.headers_mut();
+        if let Some(retry) = retry {
+            let value = HeaderValue::from_static(if retry { "true" } else { "false" });
+            headers.insert("x-should-retry", value);
+        }
+        if matches!(
+            status,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+        ) {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+impl From<assay_wallet::ClientError> for HttpError {
+    fn from(error: assay_wallet::ClientError) -> Self {
+        Self::Chain(error.to_string())
+    }
+}
+
+/// Why one operator's answer is not used; the next operator is tried.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub(crate) enum OperatorFault {
+    /// Not reached, or no answer in time.
+    #[error("not reached: {0}")]
+    Unreachable(String),
+    /// It refused.
+    #[error("refused ({code}): {message}")]
+    Refused { code: String, message: String },
+    /// The answer is not what its API returns.
+    #[error("unreadable answer: {0}")]
+    Unreadable(String),
+    /// The receipt does not check.
+    #[error("bad receipt {claim_id}: {reason}")]
+    Receipt { claim_id: B256, reason: String },
+}
