@@ -101,6 +101,56 @@ fn chain_time_is_capped_on_a_public_network_and_free_on_a_local_one() {
     );
 }
 
+fn with_separators(value: U256) -> String {
+    let digits = value.to_string();
+    if let Some(whole) = digits
+        .strip_suffix(&"0".repeat(18))
+        .filter(|whole| !whole.is_empty())
+    {
+        return format!("{whole}e18");
+    }
+    let mut out = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// The table in docs/protocol.md is written from the code. Set `ASSAY_UPDATE_DOCS` to write it.
+#[test]
+fn the_documented_parameters_are_those_of_the_code() {
+    let list = |genesis| World::with(genesis).view(PARAMETERS, &IParameters::allCall {});
+    let (dev, public) = (list(GenesisParams::dev()), list(GenesisParams::public()));
+    let mut table =
+        "| parameter | unit | local | public | bounds |\n|---|---|---|---|---|\n".to_string();
+    for (dev, public) in dev.iter().zip(&public) {
+        let [here, there, low, high] =
+            [dev.value, public.value, dev.low, dev.high].map(with_separators);
+        writeln!(
+            table,
+            "| `{}` | {} | {here} | {there} | {low} … {high} |",
+            dev.name, dev.unit
+        )
+        .unwrap();
+    }
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/protocol.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let (begin, end) = (
+        "<!-- parameters: begin (written by a test) -->\n",
+        "<!-- parameters: end -->",
+    );
+    let (head, rest) = text.split_once(begin).expect("begin marker");
+    let (have, tail) = rest.split_once(end).expect("end marker");
+    if std::env::var_os("ASSAY_UPDATE_DOCS").is_some() {
+        std::fs::write(path, format!("{head}{begin}{table}{end}{tail}")).unwrap();
+        return;
+    }
+    assert_eq!(have, table);
+}
+
 fn describe<P: Place>(name: &str, out: &mut String) {
     let mut rows: Vec<Row> = Vec::new();
     P::describe("", &mut Cursor::new(Default::default()), &mut rows);
