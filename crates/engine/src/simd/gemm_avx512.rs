@@ -50,66 +50,103 @@ struct Tile<'a, A, L> {
     out_stride: usize,
 }
 
-/// `j` columns into the epilogue; writes row `i` of the tile.
+/// Epilogue and stores of a whole tile; written into each kernel so that accumulators need not leave their registers.
 ///
-/// # Safety
-/// The CPU has the features; `t.j + 16·NV` columns exist in the epilogue; row `i` of the destination has `16·(NV − 1) + tail` elements.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn store_row<const NV: usize, A, L>(t: &Tile<'_, A, L>, i: usize, acc: [__m512i; NV]) {
-    let c = t.cols;
-    let (lo, hi) = (_mm512_set1_epi32(c.lo), _mm512_set1_epi32(c.hi));
-    each_col!(NV, J, {
-        let j = t.j + J * PANEL;
-        // SAFETY: the caller promises 16 more columns at `j` in each array.
-        let (add, right) = unsafe {
-            (
-                _mm512_loadu_si512(c.add.as_ptr().add(j).cast()),
-                _mm512_loadu_si512(c.right.as_ptr().add(j).cast()),
-            )
-        };
-        let mut v = _mm512_srav_epi32(_mm512_add_epi32(acc[J], add), right);
-        if c.any_left {
-            // SAFETY: as above.
-            let (left, top, bottom) = unsafe {
-                (
-                    _mm512_loadu_si512(c.left.as_ptr().add(j).cast()),
-                    _mm512_loadu_si512(c.top.as_ptr().add(j).cast()),
-                    _mm512_loadu_si512(c.bottom.as_ptr().add(j).cast()),
+/// Needs of the caller, whose `unsafe` block it stands in: the CPU has the features; `t.j + 16·NV` columns exist in the epilogue; each row of the
+/// destination has `16·(NV − 1) + tail` elements.
+macro_rules! finish {
+    ($mr:expr, $nv:expr, $t:expr, $acc:expr) => {{
+        let c = $t.cols;
+        let (lo, hi) = (_mm512_set1_epi32(c.lo), _mm512_set1_epi32(c.hi));
+        each_col!($nv, J, {
+            let at = |of: &[i32]| {
+                _mm512_loadu_si512(
+                    of.as_ptr()
+                        .wrapping_add($t.j)
+                        .wrapping_add(J * PANEL)
+                        .cast(),
                 )
             };
-            let (above, below) = (
-                _mm512_cmpgt_epi32_mask(v, top),
-                _mm512_cmplt_epi32_mask(v, bottom),
-            );
-            v = _mm512_sllv_epi32(v, left);
-            v = _mm512_mask_mov_epi32(v, above, hi);
-            v = _mm512_mask_mov_epi32(v, below, lo);
-        } else {
-            v = _mm512_min_epi32(_mm512_max_epi32(v, lo), hi);
-        }
-        let n = if J + 1 == NV { t.tail } else { PANEL };
-        let mask = ((1u32 << n) - 1) as u16;
-        let at = i * t.out_stride + J * PANEL;
-        // SAFETY: the caller promises `n` elements at `at`; masked stores touch no others.
-        unsafe {
-            match c.dtype {
-                DType::I8 => {
-                    _mm_mask_storeu_epi8(t.out.cast::<i8>().add(at), mask, _mm512_cvtepi32_epi8(v))
-                }
-                DType::I16 if n == PANEL => _mm256_storeu_si256(
-                    t.out.cast::<i16>().add(at).cast(),
-                    _mm512_cvtepi32_epi16(v),
-                ),
-                DType::I16 => _mm256_mask_storeu_epi16(
-                    t.out.cast::<i16>().add(at),
-                    mask,
-                    _mm512_cvtepi32_epi16(v),
-                ),
-                DType::I32 => _mm512_mask_storeu_epi32(t.out.cast::<i32>().add(at), mask, v),
+            let (add, right) = (at(&c.add), at(&c.right));
+            each_row!($mr, I, {
+                $acc[I][J] = _mm512_srav_epi32(_mm512_add_epi32($acc[I][J], add), right);
+            });
+            if c.any_left {
+                let (left, top, bottom) = (at(&c.left), at(&c.top), at(&c.bottom));
+                each_row!($mr, I, {
+                    let v = $acc[I][J];
+                    let (above, below) = (
+                        _mm512_cmpgt_epi32_mask(v, top),
+                        _mm512_cmplt_epi32_mask(v, bottom),
+                    );
+                    $acc[I][J] = _mm512_mask_mov_epi32(
+                        _mm512_mask_mov_epi32(_mm512_sllv_epi32(v, left), above, hi),
+                        below,
+                        lo,
+                    );
+                });
+            } else {
+                each_row!($mr, I, {
+                    $acc[I][J] = _mm512_min_epi32(_mm512_max_epi32($acc[I][J], lo), hi);
+                });
+            }
+        });
+        let whole = $t.tail == PANEL;
+        let mask = ((1u32 << $t.tail) - 1) as u16;
+        match c.dtype {
+            DType::I8 => {
+                each_col!($nv, J, {
+                    each_row!($mr, I, {
+                        let at = $t
+                            .out
+                            .cast::<i8>()
+                            .wrapping_add(I.wrapping_mul($t.out_stride))
+                            .wrapping_add(J * PANEL);
+                        let v = _mm512_cvtepi32_epi8($acc[I][J]);
+                        if whole || J + 1 < $nv {
+                            _mm_storeu_si128(at.cast(), v)
+                        } else {
+                            _mm_mask_storeu_epi8(at, mask, v)
+                        }
+                    });
+                });
+            }
+            DType::I16 => {
+                each_col!($nv, J, {
+                    each_row!($mr, I, {
+                        let at = $t
+                            .out
+                            .cast::<i16>()
+                            .wrapping_add(I.wrapping_mul($t.out_stride))
+                            .wrapping_add(J * PANEL);
+                        let v = _mm512_cvtepi32_epi16($acc[I][J]);
+                        if whole || J + 1 < $nv {
+                            _mm256_storeu_si256(at.cast(), v)
+                        } else {
+                            _mm256_mask_storeu_epi16(at, mask, v)
+                        }
+                    });
+                });
+            }
+            DType::I32 => {
+                each_col!($nv, J, {
+                    each_row!($mr, I, {
+                        let at = $t
+                            .out
+                            .cast::<i32>()
+                            .wrapping_add(I.wrapping_mul($t.out_stride))
+                            .wrapping_add(J * PANEL);
+                        let v = $acc[I][J];
+                        if whole || J + 1 < $nv {
+                            _mm512_storeu_si512(at.cast(), v)
+                        } else {
+                            _mm512_mask_storeu_epi32(at, mask, v)
+                        }
+                    });
+                });
             }
         }
-    });
+    }};
 }
 
 /// `acc + x·w` over pairs of 16-bit values, modulo 2^32. Written out because the compiler would split the intrinsic into a product and an
@@ -136,7 +173,7 @@ fn dot8(mut acc: __m512i, x: __m512i, w: __m512i) -> __m512i {
 }
 
 /// # Safety
-/// The CPU has the features; `MR` rows of `2·steps` values are readable at `a`, `NV` panels at `w`; conditions of [`store_row`].
+/// The CPU has the features; `MR` rows of `2·steps` values are readable at `a`, `NV` panels at `w`; conditions of `finish`.
 #[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 unsafe fn plain<const MR: usize, const NV: usize>(t: &Tile<'_, i16, Line16>) {
@@ -165,10 +202,8 @@ unsafe fn plain<const MR: usize, const NV: usize>(t: &Tile<'_, i16, Line16>) {
             });
         }
     }
-    each_row!(MR, I, {
-        // SAFETY: the caller's promise.
-        unsafe { store_row::<NV, _, _>(t, I, acc[I]) };
-    });
+    // SAFETY: the caller's promise.
+    unsafe { finish!(MR, NV, t, acc) };
 }
 
 /// # Safety
@@ -211,10 +246,8 @@ unsafe fn paired<const MR: usize, const NV: usize>(t: &Tile<'_, i16, Line16>) {
             });
         }
     }
-    each_row!(MR, I, {
-        // SAFETY: the caller's promise.
-        unsafe { store_row::<NV, _, _>(t, I, acc[I]) };
-    });
+    // SAFETY: the caller's promise.
+    unsafe { finish!(MR, NV, t, acc) };
 }
 
 /// # Safety
@@ -247,10 +280,8 @@ unsafe fn bytes<const MR: usize, const NV: usize>(t: &Tile<'_, u8, Line8>) {
             });
         }
     }
-    each_row!(MR, I, {
-        // SAFETY: the caller's promise.
-        unsafe { store_row::<NV, _, _>(t, I, acc[I]) };
-    });
+    // SAFETY: the caller's promise.
+    unsafe { finish!(MR, NV, t, acc) };
 }
 
 fn base(out: &mut OutMut<'_>, at: usize) -> *mut u8 {
