@@ -1,7 +1,7 @@
 //! Transfers per CPU-second of the server process, ours against anvil, over HTTP JSON-RPC.
 //!
 //! ```text
-//! cargo run --release -p assay-node --example bench_transfers -- [--anvil PATH] [--count 5000] [--rounds 3] [--mode one|auto|timer]
+//! cargo run --release -p assay-node --example bench_transfers -- [--anvil PATH] [--count 5000] [--rounds 3] [--mode one|auto|timer|serial]
 //! ```
 //! N `eth_sendRawTransaction` from 100 senders over 32 connections, nonces in order, no batching. CPU is
 //! utime + stime of the server process from the first request until every transaction is mined, so on our side it
@@ -38,6 +38,8 @@ enum Mode {
     Auto,
     /// A block every second.
     Timer,
+    /// One sender that waits for each receipt: both servers make one block per transaction.
+    Serial,
 }
 
 impl Mode {
@@ -46,7 +48,8 @@ impl Mode {
             "one" => Ok(Self::One),
             "auto" => Ok(Self::Auto),
             "timer" => Ok(Self::Timer),
-            other => Err(format!("mode `{other}`: want one, auto or timer").into()),
+            "serial" => Ok(Self::Serial),
+            other => Err(format!("mode `{other}`: want one, auto, timer or serial").into()),
         }
     }
 
@@ -54,7 +57,14 @@ impl Mode {
     const fn gas_limit(self) -> u64 {
         match self {
             Self::One | Self::Timer => 300_000_000,
-            Self::Auto => 30_000_000,
+            Self::Auto | Self::Serial => 30_000_000,
+        }
+    }
+
+    const fn senders(self) -> u64 {
+        match self {
+            Self::Serial => 1,
+            Self::One | Self::Auto | Self::Timer => SENDERS,
         }
     }
 
@@ -63,6 +73,7 @@ impl Mode {
             Self::One => "one",
             Self::Auto => "auto",
             Self::Timer => "timer",
+            Self::Serial => "serial",
         }
     }
 }
@@ -92,12 +103,20 @@ fn main() -> Result<(), Failure> {
     let anvil = option("--anvil");
     let modes = match option("--mode") {
         Some(mode) => vec![Mode::parse(&mode)?],
-        None => vec![Mode::One, Mode::Timer, Mode::Auto],
+        None => vec![Mode::One, Mode::Timer, Mode::Auto, Mode::Serial],
     };
-    let load = sign(count);
-    println!("{count} transfers, {SENDERS} senders, {CONNECTIONS} connections, median of {rounds}");
-    println!("mode   server  tx/CPU-s  CPU s  of it sending  wall s  blocks  RSS MiB");
+    println!(
+        "up to {count} transfers, {SENDERS} senders, {CONNECTIONS} connections, median of {rounds}"
+    );
+    println!("mode   server     count  tx/CPU-s  CPU s  of it sending  wall s  blocks  RSS MiB");
     for mode in modes {
+        // Blocks of their own are slow on the other side: fewer are enough.
+        let count = match mode {
+            Mode::One | Mode::Timer => count,
+            Mode::Auto => count.min(2_000),
+            Mode::Serial => count.min(500),
+        };
+        let load = sign(count, mode);
         let mut ours = Vec::new();
         let mut theirs = Vec::new();
         for _ in 0..rounds {
@@ -121,7 +140,7 @@ fn report(mode: Mode, server: &str, count: u64, mut samples: Vec<Sample>) -> f64
     let it = &samples[samples.len() / 2];
     let rate = count as f64 / it.cpu;
     println!(
-        "{:<6} {server:<7} {rate:>8.0}  {:>5.2}  {:>13.2}  {:>6.2}  {:>6}  {:>7}",
+        "{:<6} {server:<7} {count:>8}  {rate:>8.0}  {:>5.2}  {:>13.2}  {:>6.2}  {:>6}  {:>7}",
         mode.name(),
         it.cpu,
         it.sending,
@@ -133,11 +152,12 @@ fn report(mode: Mode, server: &str, count: u64, mut samples: Vec<Sample>) -> f64
 }
 
 /// Per connection, the transactions of its senders in sending order.
-fn sign(count: u64) -> Vec<Vec<Bytes>> {
+fn sign(count: u64, mode: Mode) -> Vec<Vec<Bytes>> {
+    let senders = mode.senders();
     let mut connections = vec![Vec::new(); CONNECTIONS];
     let accounts: Vec<Account> = (0..SENDERS).map(Account::new).collect();
     for index in 0..count {
-        let (nonce, sender) = (index / SENDERS, index % SENDERS);
+        let (nonce, sender) = (index / senders, index % senders);
         let to = Address::from_word(keccak256((index % 2_000).to_be_bytes()));
         let raw = accounts[sender as usize].transfer(nonce, to, 1 + index);
         connections[sender as usize % CONNECTIONS].push(raw);
@@ -182,7 +202,7 @@ fn run_anvil(path: &str, mode: Mode, load: &[Vec<Bytes>]) -> Result<Sample, Fail
             command.args(["--block-time", "1"]);
         }
         // Without this it keeps a copy of the state per block and does not finish.
-        Mode::Auto => {
+        Mode::Auto | Mode::Serial => {
             command.arg("--prune-history");
         }
     }
@@ -239,9 +259,13 @@ fn drive(
             .map(|(mut client, transactions)| {
                 scope.spawn(move || -> Result<(), Failure> {
                     for raw in transactions {
-                        let answer = client.raw("eth_sendRawTransaction", json!([raw]))?;
-                        if answer.get("result").is_none() {
+                        let mut answer = client.raw("eth_sendRawTransaction", json!([raw]))?;
+                        let Some(hash) = answer.get_mut("result").map(serde_json::Value::take)
+                        else {
                             return Err(answer.to_string().into());
+                        };
+                        if mode == Mode::Serial {
+                            await_receipt(&mut client, &hash)?;
                         }
                     }
                     Ok(())
@@ -259,8 +283,9 @@ fn drive(
         control.raw("evm_mine", json!([]))?;
     }
     let deadline = Instant::now() + Duration::from_secs(120);
-    let mut open: Vec<(u64, u64)> = (0..SENDERS)
-        .map(|seed| (seed, (count as u64 + SENDERS - 1 - seed) / SENDERS))
+    let senders = mode.senders();
+    let mut open: Vec<(u64, u64)> = (0..senders)
+        .map(|seed| (seed, (count as u64 + senders - 1 - seed) / senders))
         .collect();
     while let Some((seed, want)) = open.last().copied() {
         let params = json!([Account::new(seed).address, "latest"]);
@@ -285,6 +310,17 @@ fn drive(
         blocks: block_number(&mut control)? - first,
         rss_mib: resident_mib(pid)?,
     })
+}
+
+/// Polls every 2 ms.
+fn await_receipt(client: &mut Client, hash: &serde_json::Value) -> Result<(), Failure> {
+    loop {
+        let answer = client.raw("eth_getTransactionReceipt", json!([hash]))?;
+        if answer.get("result").is_some_and(|it| !it.is_null()) {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 fn block_number(client: &mut Client) -> Result<u64, Failure> {
@@ -341,7 +377,7 @@ fn serve(directory: &Path, mode: Mode) -> Result<(), Failure> {
         });
         config.block_mode = match mode {
             Mode::One => BlockMode::Manual,
-            Mode::Auto => BlockMode::Instant,
+            Mode::Auto | Mode::Serial => BlockMode::Instant,
             Mode::Timer => BlockMode::Interval {
                 period: Duration::from_secs(1),
             },

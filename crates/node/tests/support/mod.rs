@@ -135,7 +135,10 @@ pub fn params() -> GenesisParams {
 }
 
 pub fn config(funded: &[Address]) -> NodeConfig {
-    NodeConfig::in_memory(funded, params(), Arc::new(NoModels))
+    NodeConfig {
+        check_invariants: true,
+        ..NodeConfig::in_memory(funded, params(), Arc::new(NoModels))
+    }
 }
 
 /// One keep-alive HTTP connection to a JSON-RPC server.
