@@ -112,6 +112,8 @@ alloy_sol_types::sol! {
         function deposit(uint256 amount) external;
         /// Moves usd of the caller into the balance of `buyer`.
         function depositFor(address buyer, uint256 amount) external;
+        /// Deposits by the EIP-3009 `ReceiveWithAuthorization` of `from` to this module; anyone may send it and pay the gas.
+        function depositWithAuthorization(address from, uint256 value, uint256 validAfter, uint256 validBefore, bytes32 nonce, bytes memory signature) external;
         function withdraw(uint256 amount) external;
         function assertSingle(bytes32[27] memory receipt, bytes memory signature, Request memory request, bytes memory requestSignature) external returns (bytes32 claimId);
         /// As `assertSingle`; the flat leaf list is checked against the receipt's trace root and lies open in calldata.

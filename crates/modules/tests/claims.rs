@@ -476,3 +476,47 @@ fn equivocation_costs_the_stake_and_every_open_fee() {
     assert_error::<IStaking::OperatorJailed, _>(w.assert(&receipt, &request));
     w.check();
 }
+
+#[test]
+fn a_signed_authorisation_deposits_for_its_signer_only() {
+    alloy_sol_types::sol! {
+        struct ReceiveWithAuthorization { address from; address to; uint256 value; uint256 validAfter; uint256 validBefore; bytes32 nonce; }
+    }
+    let mut w = World::new();
+    let buyer = w.buyer;
+    let (value, nonce) = (U256::from(77), B256::repeat_byte(1));
+    let message = ReceiveWithAuthorization {
+        from: buyer.address,
+        to: CLAIMS,
+        value,
+        validAfter: U256::ZERO,
+        validBefore: U256::MAX,
+        nonce,
+    };
+    let signature = sign(
+        &buyer,
+        message.eip712_signing_hash(&assay_modules::usd::domain(CHAIN)),
+    );
+    let call = IClaims::depositWithAuthorizationCall {
+        from: buyer.address,
+        value,
+        validAfter: U256::ZERO,
+        validBefore: U256::MAX,
+        nonce,
+        signature,
+    };
+    let sender = account(15).address;
+    let redirected = IClaims::depositWithAuthorizationCall {
+        from: sender,
+        ..call.clone()
+    };
+    assert_error::<assay_abi::IUsd::AuthorizationInvalidSigner, _>(w.call(
+        sender,
+        CLAIMS,
+        &redirected,
+    ));
+    w.call(sender, CLAIMS, &call).unwrap();
+    assert_eq!((w.escrow(buyer.address), w.escrow(sender)), (77, 0));
+    assert_error::<assay_abi::IUsd::AuthorizationAlreadyUsed, _>(w.call(sender, CLAIMS, &call));
+    w.check();
+}

@@ -38,6 +38,9 @@ pub(crate) fn call(modules: &Modules, storage: &mut dyn Storage, call: &Call<'_>
         Calls::depositFor(c) => act(storage, call, |storage| {
             claims.deposit(storage, caller, c.buyer, c.amount)
         }),
+        Calls::depositWithAuthorization(c) => act(storage, call, |storage| {
+            claims.deposit_authorized(storage, &c)
+        }),
         Calls::withdraw(c) => act(storage, call, |storage| {
             claims.withdraw(storage, caller, c.amount)
         }),

@@ -24,7 +24,7 @@ use assay_abi::{CLAIMS, IClaims, IErrors};
 use assay_storage::{Cursor, Mapping, Place, Slot, Storage, layout};
 
 use crate::error::{Ruling, require, revert};
-use crate::usd::Usd;
+use crate::usd::{Authorization, Usd};
 
 /// States of a claim, as the ABI numbers them.
 pub mod state {
@@ -172,14 +172,45 @@ impl Claims {
     ) -> Ruling<()> {
         require(!amount.is_zero(), || IErrors::ZeroAmount {})?;
         let moved = Usd::new().move_tokens(storage, from, CLAIMS, amount)?;
+        self.deposited(storage, from, buyer, moved)
+    }
+
+    /// Deposits for whoever signed, whoever sends it.
+    fn deposit_authorized(
+        &self,
+        storage: &mut dyn Storage,
+        call: &IClaims::depositWithAuthorizationCall,
+    ) -> Ruling<()> {
+        require(!call.value.is_zero(), || IErrors::ZeroAmount {})?;
+        let authorization = Authorization {
+            from: call.from,
+            to: CLAIMS,
+            value: call.value,
+            valid_after: call.validAfter,
+            valid_before: call.validBefore,
+            nonce: call.nonce,
+        };
+        Usd::new().receive_authorized(storage, CLAIMS, authorization, &call.signature)?;
+        let moved = u128::try_from(call.value).map_err(|_| overflow("deposit"))?;
+        self.deposited(storage, call.from, call.from, moved)
+    }
+
+    fn deposited(
+        &self,
+        storage: &mut dyn Storage,
+        from: Address,
+        buyer: Address,
+        moved: u128,
+    ) -> Ruling<()> {
         let balance = self.credit(storage, buyer, moved)?;
+        let (amount, balance) = (U256::from(moved), U256::from(balance));
         emit(
             storage,
             &IClaims::Deposited {
                 buyer,
                 from,
                 amount,
-                balance: U256::from(balance),
+                balance,
             },
         )
     }

@@ -17,13 +17,13 @@ alloy_sol_types::sol! {
 
 /// What an authorisation says, whoever may submit it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Authorization {
-    pub(super) from: Address,
-    pub(super) to: Address,
-    pub(super) value: U256,
-    pub(super) valid_after: U256,
-    pub(super) valid_before: U256,
-    pub(super) nonce: B256,
+pub(crate) struct Authorization {
+    pub(crate) from: Address,
+    pub(crate) to: Address,
+    pub(crate) value: U256,
+    pub(crate) valid_after: U256,
+    pub(crate) valid_before: U256,
+    pub(crate) nonce: B256,
 }
 
 impl Usd {
@@ -110,7 +110,7 @@ impl Usd {
     }
 
     /// Only the payee submits, so nobody can separate payment from delivery.
-    pub(super) fn receive_authorized(
+    pub(crate) fn receive_authorized(
         &self,
         storage: &mut dyn Storage,
         caller: Address,

@@ -13,6 +13,8 @@ use assay_storage::{Cursor, Mapping, Place, Slot, Storage, StorageError, layout}
 use crate::error::{Ruling, require, revert};
 use crate::signature::signer;
 
+pub(crate) use authorization::Authorization;
+
 /// Name of the token and of its EIP-712 domain.
 pub const NAME: &str = "Assay USD";
 /// Symbol of the token.
