@@ -287,11 +287,16 @@ fn drive(
     let mut open: Vec<(u64, u64)> = (0..senders)
         .map(|seed| (seed, (count as u64 + senders - 1 - seed) / senders))
         .collect();
+    let mut polls = 0u64;
     while let Some((seed, want)) = open.last().copied() {
         let params = json!([Account::new(seed).address, "latest"]);
         let nonce = number(&control.raw("eth_getTransactionCount", params)?["result"])?;
+        polls += 1;
         if nonce >= want {
             open.pop();
+        } else if mode == Mode::Auto && polls.is_multiple_of(20) {
+            // anvil now and then stops mining with transactions pending, until it is asked.
+            control.raw("evm_mine", json!([]))?;
         } else if Instant::now() > deadline {
             let status = control.raw("txpool_status", json!([]))?;
             let mined = control.raw("evm_mine", json!([]))?;
