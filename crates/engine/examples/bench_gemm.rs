@@ -9,6 +9,7 @@ use assay_engine::{
         columns::{Columns, OutMut},
         gemm::{Dest, Form, Left8, Left16, Right, gemm8, gemm16},
         isa::Isa,
+        limit::spin_dots,
         pack::{Order, Packed8, Packed16},
     },
 };
@@ -134,6 +135,19 @@ fn main() {
                 }
                 times.push((cpu_ns() - start) as f64 / 1e6);
             }
+        }
+        let mut peak = 0f64;
+        for _ in 0..41 {
+            let start = cpu_ns();
+            let dots = spin_dots(isa, 20_000);
+            peak = peak.max(dots as f64 / (cpu_ns() - start).max(1) as f64);
+        }
+        if peak > 0.0 {
+            println!(
+                "{tier:<11} limit of the dot pipes in this run: {:.0} GMAC/s i8, {:.0} GMAC/s i16",
+                peak * 64.0,
+                peak * 32.0
+            );
         }
         for (name, times) in ["i16 plain", "i16 paired", "i8"].iter().zip(&mut times) {
             times.sort_by(f64::total_cmp);

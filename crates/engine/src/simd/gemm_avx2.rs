@@ -32,10 +32,18 @@ unsafe fn tile<const MR: usize>(
     for s in 0..steps {
         // SAFETY: `s < steps`, so the line and the pairs of the rows exist.
         unsafe {
-            let line = w.add(s).cast::<__m256i>();
-            let (w0, w1) = (_mm256_load_si256(line), _mm256_load_si256(line.add(1)));
+            let line = w.wrapping_add(s).cast::<__m256i>();
+            let (w0, w1) = (
+                _mm256_load_si256(line),
+                _mm256_load_si256(line.wrapping_add(1)),
+            );
+            let at = a.wrapping_add(s.wrapping_mul(2));
             each_row!(MR, I, {
-                let x = _mm256_set1_epi32(a.add(I * stride + 2 * s).cast::<i32>().read_unaligned());
+                let x = _mm256_set1_epi32(
+                    at.wrapping_add(I.wrapping_mul(stride))
+                        .cast::<i32>()
+                        .read_unaligned(),
+                );
                 sum[I][0] = _mm256_add_epi32(sum[I][0], _mm256_madd_epi16(x, w0));
                 sum[I][1] = _mm256_add_epi32(sum[I][1], _mm256_madd_epi16(x, w1));
             });
@@ -44,9 +52,9 @@ unsafe fn tile<const MR: usize>(
     each_row!(MR, I, {
         // SAFETY: `acc` has `ROWS ≥ MR` rows of 16.
         unsafe {
-            let row = acc.as_mut_ptr().add(I * PANEL).cast::<__m256i>();
+            let row = acc.as_mut_ptr().wrapping_add(I * PANEL).cast::<__m256i>();
             _mm256_storeu_si256(row, sum[I][0]);
-            _mm256_storeu_si256(row.add(1), sum[I][1]);
+            _mm256_storeu_si256(row.wrapping_add(1), sum[I][1]);
         }
     });
 }

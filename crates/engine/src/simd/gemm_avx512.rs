@@ -433,3 +433,21 @@ pub(super) unsafe fn block8(
         p += wide;
     }
 }
+
+/// Independent dot products on registers, 24 in each step.
+///
+/// # Safety
+/// The CPU has AVX-512 F and VNNI.
+#[target_feature(enable = "avx512f,avx512vnni")]
+pub(super) unsafe fn spin(steps: u64) {
+    let mut acc = [[_mm512_setzero_si512(); 3]; 8];
+    let (x, w) = (_mm512_set1_epi8(3), _mm512_set1_epi8(5));
+    for _ in 0..steps {
+        each_row!(8, I, {
+            each_col!(3, J, {
+                acc[I][J] = dot8(acc[I][J], x, w);
+            });
+        });
+    }
+    std::hint::black_box(acc);
+}
