@@ -62,6 +62,8 @@ alloy_sol_types::sol! {
         }
 
         event Deposited(address indexed buyer, address indexed from, uint256 amount, uint256 balance);
+        /// The amount stays chargeable until it is withdrawn.
+        event WithdrawalAnnounced(address indexed buyer, uint256 amount, uint64 readyAt);
         event Withdrawn(address indexed buyer, uint256 amount, uint256 balance);
         event Asserted(bytes32 indexed claimId, address indexed operator, address indexed requester, bytes32 lineId, uint64 seq, bytes32 modelId, uint128 fee, uint128 exposure, uint64 deadline);
         /// The whole receipt (its 27 words), for watchers.
@@ -77,6 +79,7 @@ alloy_sol_types::sol! {
         event Equivocated(address indexed operator, bytes32 indexed lineId, uint64 seq, bytes32 first, bytes32 second, address reporter);
 
         error InsufficientBalance(address buyer, uint256 have, uint256 need);
+        error WithdrawalNotReady(uint256 announced, uint64 readyAt, uint64 now);
         error UnknownClaim(bytes32 claimId);
         error ClaimExists(bytes32 claimId);
         error UnsupportedVersion(uint8 have, uint8 want);
@@ -114,6 +117,10 @@ alloy_sol_types::sol! {
         function depositFor(address buyer, uint256 amount) external;
         /// Deposits by the EIP-3009 `ReceiveWithAuthorization` of `from` to this module; anyone may send it and pay the gas.
         function depositWithAuthorization(address from, uint256 value, uint256 validAfter, uint256 validBefore, bytes32 nonce, bytes memory signature) external;
+        /// Announces a withdrawal, replacing an earlier one; needed where the network has a withdrawal delay, so that whoever has
+        /// just answered is still paid.
+        function announceWithdrawal(uint256 amount) external;
+        /// Pays out; with a delay, up to the announced amount and from its time on.
         function withdraw(uint256 amount) external;
         function assertSingle(bytes32[27] memory receipt, bytes memory signature, Request memory request, bytes memory requestSignature) external returns (bytes32 claimId);
         /// As `assertSingle`; the flat leaf list is checked against the receipt's trace root and lies open in calldata.
@@ -127,6 +134,7 @@ alloy_sol_types::sol! {
 
         function claim(bytes32 claimId) external view returns (Claim memory);
         function balanceOf(address buyer) external view returns (uint256);
+        function withdrawalOf(address buyer) external view returns (uint256 amount, uint64 readyAt);
         function line(bytes32 lineId) external view returns (Line memory);
         function lineIdOf(address operator, address requester) external pure returns (bytes32);
         /// Least exposure (stake units) of a receipt with these terms.

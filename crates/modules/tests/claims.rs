@@ -520,3 +520,81 @@ fn a_signed_authorisation_deposits_for_its_signer_only() {
     assert_error::<assay_abi::IUsd::AuthorizationAlreadyUsed, _>(w.call(sender, CLAIMS, &call));
     w.check();
 }
+
+#[test]
+fn where_there_is_a_delay_a_buyer_cannot_leave_between_answer_and_assertion() {
+    let mut chosen = genesis();
+    chosen.params.withdrawal_delay_ms = 600_000;
+    let mut w = World::with(chosen);
+    w.prepare(shape());
+    let leaves = honest_leaves(&shape());
+    let buyer = w.buyer.address;
+    let all = U256::from(1_000_000_000u64);
+    let withdraw = IClaims::withdrawCall { amount: all };
+    assert_error::<IClaims::WithdrawalNotReady, _>(w.call(buyer, CLAIMS, &withdraw));
+    let (receipt, request) = w.draft(&shape(), &leaves);
+    w.call(
+        buyer,
+        CLAIMS,
+        &IClaims::announceWithdrawalCall { amount: all },
+    )
+    .unwrap();
+    w.advance(60_000);
+    let early: IClaims::WithdrawalNotReady = assert_error(w.call(buyer, CLAIMS, &withdraw));
+    assert_eq!(early.readyAt - early.now, 540_000);
+    w.assert(&receipt, &request)
+        .expect("the announced amount is still chargeable");
+    w.advance(540_000);
+    assert_error::<IClaims::InsufficientBalance, _>(w.call(buyer, CLAIMS, &withdraw));
+    w.call(
+        buyer,
+        CLAIMS,
+        &IClaims::withdrawCall {
+            amount: U256::from(999_000_000u64),
+        },
+    )
+    .unwrap();
+    let rest = w.view(CLAIMS, &IClaims::withdrawalOfCall { buyer });
+    assert_eq!(rest.amount, U256::from(1_000_000));
+    w.call(
+        buyer,
+        CLAIMS,
+        &IClaims::depositCall {
+            amount: U256::from(2_000_000),
+        },
+    )
+    .unwrap();
+    let over = IClaims::withdrawCall {
+        amount: U256::from(1_000_001),
+    };
+    assert_error::<IClaims::WithdrawalNotReady, _>(w.call(buyer, CLAIMS, &over));
+    w.check();
+}
+
+#[test]
+fn a_line_remembers_what_it_carried_and_what_is_open() {
+    let (mut w, leaves) = world();
+    let line_id = assay_modules::claims::line_id(w.operator.address, w.buyer.address);
+    let call = IClaims::lineIdOfCall {
+        operator: w.operator.address,
+        requester: w.buyer.address,
+    };
+    assert_eq!(w.view(CLAIMS, &call), line_id);
+    let line = |w: &mut World| {
+        let line = w.view(CLAIMS, &IClaims::lineCall { lineId: line_id });
+        (line.assertedSeq, line.cumExposure, line.outstanding)
+    };
+    let first = w.answer(&shape(), &leaves);
+    let exposure = w.claim(first).exposure;
+    assert_eq!(line(&mut w), (1, exposure, exposure));
+    w.answer(&shape(), &leaves);
+    assert_eq!(line(&mut w), (2, 2 * exposure, 2 * exposure));
+    w.advance(600_000);
+    w.call(
+        w.buyer.address,
+        CLAIMS,
+        &IClaims::finalizeCall { claimId: first },
+    )
+    .unwrap();
+    assert_eq!(line(&mut w), (2, 2 * exposure, exposure));
+}

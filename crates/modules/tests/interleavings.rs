@@ -279,6 +279,7 @@ impl Game {
         let totals = self.w.view(CLAIMS, &IClaims::escrowTotalCall {});
         let mut fees = U256::ZERO;
         let mut locked = 0u128;
+        let mut outstanding = 0u128;
         let operator = self.w.operator.address;
         let call = assay_abi::IStaking::operatorCall { account: operator };
         let stake = self.w.view(assay_abi::STAKING, &call);
@@ -287,6 +288,7 @@ impl Game {
             let open = view.state == 1 || view.state == 2;
             if open {
                 fees += U256::from(view.fee);
+                outstanding += view.exposure;
                 assert!(view.deadline > 0);
                 if view.generation == stake.generation {
                     locked += view.exposure;
@@ -316,6 +318,13 @@ impl Game {
             );
             assert_eq!(view.state == 2, open && count > 0);
         }
+        let line_id = assay_modules::claims::line_id(operator, self.w.buyer.address);
+        let line = self.w.view(CLAIMS, &IClaims::lineCall { lineId: line_id });
+        assert_eq!(
+            line.outstanding, outstanding,
+            "exposure of the line is that of its open claims"
+        );
+        assert_eq!(line.assertedSeq, self.claims.len() as u64);
         assert_eq!(totals.fees, fees, "fees in escrow are those of open claims");
         assert_eq!(
             stake.locked,

@@ -57,6 +57,7 @@ fn genesis_refuses_parameters_outside_their_bounds() {
     refuse(&|p| p.fee_operator_bps += 1);
     refuse(&|p| p.window_min_s = p.window_max_s + 1);
     refuse(&|p| p.unbonding_ms = 1);
+    refuse(&|p| p.withdrawal_delay_ms = 599_999);
     refuse(&|p| p.burn_min_bps = p.burn_top_bps + 1);
     refuse(&|p| p.assay_price = 0);
 }

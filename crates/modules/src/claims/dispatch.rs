@@ -41,6 +41,9 @@ pub(crate) fn call(modules: &Modules, storage: &mut dyn Storage, call: &Call<'_>
         Calls::depositWithAuthorization(c) => act(storage, call, |storage| {
             claims.deposit_authorized(storage, &c)
         }),
+        Calls::announceWithdrawal(c) => act(storage, call, |storage| {
+            claims.announce_withdrawal(storage, caller, c.amount)
+        }),
         Calls::withdraw(c) => act(storage, call, |storage| {
             claims.withdraw(storage, caller, c.amount)
         }),
@@ -89,6 +92,14 @@ pub(crate) fn call(modules: &Modules, storage: &mut dyn Storage, call: &Call<'_>
         Calls::claim(c) => view::<IClaims::claimCall>(call, || claims.view(storage, c.claimId)),
         Calls::balanceOf(c) => view::<IClaims::balanceOfCall>(call, || {
             Ok(U256::from(claims.balances.at(&c.buyer).read(storage)?))
+        }),
+        Calls::withdrawalOf(c) => view::<IClaims::withdrawalOfCall>(call, || {
+            let record = claims.withdrawals.at(&c.buyer);
+            let amount = U256::from(record.amount.read(storage)?);
+            Ok(IClaims::withdrawalOfReturn {
+                amount,
+                readyAt: record.ready_at.read(storage)?,
+            })
         }),
         Calls::line(c) => view::<IClaims::lineCall>(call, || claims.view_line(storage, c.lineId)),
         Calls::lineIdOf(c) => {

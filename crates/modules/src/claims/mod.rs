@@ -23,7 +23,9 @@ use alloy_sol_types::{Eip712Domain, SolEvent};
 use assay_abi::{CLAIMS, IClaims, IErrors};
 use assay_storage::{Cursor, Mapping, Place, Slot, Storage, layout};
 
+use crate::clock;
 use crate::error::{Ruling, require, revert};
+use crate::parameters::Parameters;
 use crate::usd::{Authorization, Usd};
 
 /// States of a claim, as the ABI numbers them.
@@ -103,6 +105,16 @@ layout! {
 }
 
 layout! {
+    /// A withdrawal that a buyer has announced.
+    pub struct WithdrawalRecord {
+        /// usd base units; still part of the balance.
+        pub amount: Slot<u128>,
+        /// Chain milliseconds.
+        pub ready_at: Slot<u64>,
+    }
+}
+
+layout! {
     /// Storage of the module.
     pub struct Claims {
         /// usd of all buyers.
@@ -117,6 +129,8 @@ layout! {
         pub lines: Mapping<B256, LineRecord>,
         /// Line to sequence number to equivocation shown.
         pub equivocations: Mapping<B256, Mapping<u64, Slot<bool>>>,
+        /// Announced withdrawals by buyer.
+        pub withdrawals: Mapping<Address, WithdrawalRecord>,
     }
 }
 
@@ -215,8 +229,33 @@ impl Claims {
         )
     }
 
+    fn announce_withdrawal(
+        &self,
+        storage: &mut dyn Storage,
+        buyer: Address,
+        amount: U256,
+    ) -> Ruling<()> {
+        let announced = u128::try_from(amount).map_err(|_| overflow("withdrawal"))?;
+        let delay = Parameters::new().withdrawal_delay_ms.read(storage)?;
+        let ready_at = clock::now(storage)?.saturating_add(delay);
+        let record = self.withdrawals.at(&buyer);
+        record.amount.write(storage, announced)?;
+        record.ready_at.write(storage, ready_at)?;
+        emit(
+            storage,
+            &IClaims::WithdrawalAnnounced {
+                buyer,
+                amount,
+                readyAt: ready_at,
+            },
+        )
+    }
+
     fn withdraw(&self, storage: &mut dyn Storage, buyer: Address, amount: U256) -> Ruling<()> {
         require(!amount.is_zero(), || IErrors::ZeroAmount {})?;
+        if Parameters::new().withdrawal_delay_ms.read(storage)? > 0 {
+            self.use_announcement(storage, buyer, amount)?;
+        }
         let balance = self.debit(storage, buyer, amount)?;
         Usd::new().move_tokens(storage, CLAIMS, buyer, amount)?;
         emit(
@@ -227,6 +266,29 @@ impl Claims {
                 balance: U256::from(balance),
             },
         )
+    }
+
+    fn use_announcement(
+        &self,
+        storage: &mut dyn Storage,
+        buyer: Address,
+        amount: U256,
+    ) -> Ruling<()> {
+        let record = self.withdrawals.at(&buyer);
+        let (announced, ready_at) = (record.amount.read(storage)?, record.ready_at.read(storage)?);
+        let now = clock::now(storage)?;
+        let rest = u128::try_from(amount)
+            .ok()
+            .and_then(|amount| announced.checked_sub(amount));
+        let rest = rest.filter(|_| now >= ready_at);
+        let early = || {
+            revert(IClaims::WithdrawalNotReady {
+                announced: U256::from(announced),
+                readyAt: ready_at,
+                now,
+            })
+        };
+        Ok(record.amount.write(storage, rest.ok_or_else(early)?)?)
     }
 
     fn credit(&self, storage: &mut dyn Storage, buyer: Address, amount: u128) -> Ruling<u128> {

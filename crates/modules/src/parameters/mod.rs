@@ -101,6 +101,8 @@ parameters! {
     window_max_s: u64 = 3_600, 86_400, 1 => 604_800, "s";
     /// Longest time from `issuedAt` to `includeBy`.
     include_by_max_s: u64 = 600, 600, 10 => 3_600, "s";
+    /// Time from the announcement of a buyer's withdrawal to its payment; 0: none needed (development).
+    withdrawal_delay_ms: u64 = 0, 1_200_000, 0 => 7 * DAY_MS, "ms";
     /// A first challenge in this last part of the window extends it by as much, once.
     late_extension_bps: u64 = 1_000, 1_000, 0 => 5_000, "bps";
     /// Least audit probability of a receipt.
@@ -205,6 +207,14 @@ pub enum ParamsError {
         /// Weight of treasury and burn.
         network: u64,
     },
+    /// A buyer could leave between an answer and its assertion: the delay is 0 (development) or at least `include_by_max_s`.
+    #[error("withdrawal_delay_ms {have} is shorter than include_by_max_s in milliseconds, {need}")]
+    Withdrawal {
+        /// Delay.
+        have: u64,
+        /// Least.
+        need: u64,
+    },
     /// Stake could leave before the longest claim can be disputed: `2 * (1.1 * window + 2 * clock)`.
     #[error("unbonding_ms {have} is shorter than two of the longest claims, {need}")]
     Unbonding {
@@ -243,6 +253,13 @@ impl Params {
         if self.burn_min_bps > self.burn_top_bps || self.burn_min_bps > self.fee_network_bps {
             let (min, top, network) = (self.burn_min_bps, self.burn_top_bps, self.fee_network_bps);
             return Err(ParamsError::Burn { min, top, network });
+        }
+        let (have, need) = (
+            self.withdrawal_delay_ms,
+            self.include_by_max_s.saturating_mul(1_000),
+        );
+        if have != 0 && have < need {
+            return Err(ParamsError::Withdrawal { have, need });
         }
         let window = self.window_max_s.saturating_mul(1_100);
         let need = window
