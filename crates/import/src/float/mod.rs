@@ -25,11 +25,10 @@ pub fn linear(x: &[f32], w: &[f32], bias: &[f32], cols: usize) -> Vec<f32> {
         let tile: [&[f32]; TILE] = std::array::from_fn(|_| lines.next().unwrap_or(&[]));
         for (r, row) in w.chunks_exact(cols).enumerate() {
             let b = bias.get(r).copied().unwrap_or(0.0);
-            for (t, x) in tile.iter().enumerate() {
-                if let Some(y) = ys.get_mut(t * rows + r)
-                    && !x.is_empty()
-                {
-                    *y = dot(x, row) + b;
+            let sums = if tile.iter().all(|t| t.len() == cols) { dots(&tile, row) } else { tile.map(|x| dot(x, row)) };
+            for (t, sum) in sums.into_iter().enumerate() {
+                if let Some(y) = ys.get_mut(t * rows + r) {
+                    *y = sum + b;
                 }
             }
         }
@@ -39,24 +38,37 @@ pub fn linear(x: &[f32], w: &[f32], bias: &[f32], cols: usize) -> Vec<f32> {
 
 /// Sum of products of two equally long slices, in the fixed order of [`linear`].
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let (mut s0, mut s1) = ([0f32; LANES], [0f32; LANES]);
-    let (ac, ar) = a.as_chunks::<{ 2 * LANES }>();
-    let (bc, br) = b.as_chunks::<{ 2 * LANES }>();
+    let mut lanes = [0f32; LANES];
+    let (ac, ar) = a.as_chunks::<LANES>();
+    let (bc, br) = b.as_chunks::<LANES>();
     for (x, y) in ac.iter().zip(bc) {
-        for i in 0..LANES {
-            s0[i] += x[i] * y[i];
-            s1[i] += x[i + LANES] * y[i + LANES];
+        for (lane, (x, y)) in lanes.iter_mut().zip(x.iter().zip(y)) {
+            *lane += x * y;
         }
     }
-    let mut rest = 0f32;
-    for (x, y) in ar.iter().zip(br) {
-        rest += x * y;
+    finish(&lanes, ar, br)
+}
+
+/// [`dot`] of each line of a tile with one row: the same sums, with the row loaded once.
+fn dots(tile: &[&[f32]; TILE], row: &[f32]) -> [f32; TILE] {
+    let mut lanes = [[0f32; LANES]; TILE];
+    let (wc, wr) = row.as_chunks::<LANES>();
+    let [a, b, c, d] = tile.map(|t| t.as_chunks::<LANES>());
+    for ((((w, a), b), c), d) in wc.iter().zip(a.0).zip(b.0).zip(c.0).zip(d.0) {
+        for i in 0..LANES {
+            lanes[0][i] += a[i] * w[i];
+            lanes[1][i] += b[i] * w[i];
+            lanes[2][i] += c[i] * w[i];
+            lanes[3][i] += d[i] * w[i];
+        }
     }
-    let mut total = 0f32;
-    for (a, b) in s0.iter().zip(&s1) {
-        total += a + b;
-    }
-    total + rest
+    let rests = [a.1, b.1, c.1, d.1];
+    std::array::from_fn(|t| finish(&lanes[t], rests[t], wr))
+}
+
+fn finish(lanes: &[f32; LANES], a: &[f32], b: &[f32]) -> f32 {
+    let rest: f32 = a.iter().zip(b).fold(0.0, |sum, (x, y)| sum + x * y);
+    lanes.iter().fold(0.0, |sum, lane| sum + lane) + rest
 }
 
 /// Layer normalisation of each row of `x` (`[rows, gain.len()]`) in place of a copy, sums in f64.

