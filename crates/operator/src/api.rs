@@ -87,7 +87,7 @@ pub struct ApiError {
     pub message: String,
     /// Stable name of the refusal, for example `sequence`.
     pub code: String,
-    /// For `sequence`: the place the line expects.
+    /// For `sequence` and `taken`: the place the line expects.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected: Option<u64>,
 }
@@ -254,6 +254,7 @@ fn refusal(error: &Refusal) -> Response {
     let (status, code) = status_of(error);
     let expected = match error {
         Refusal::Sequence { want, .. } => Some(*want),
+        Refusal::Taken { next, .. } => Some(*next),
         _ => None,
     };
     refuse(status, code, error.to_string(), expected)

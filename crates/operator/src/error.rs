@@ -129,6 +129,8 @@ pub enum Refusal {
         seq: u64,
         /// Receipt that holds it.
         claim_id: B256,
+        /// Next free place in the line.
+        next: u64,
     },
     /// Too late.
     #[error("request expired at {expiry}, chain time is {now}")]

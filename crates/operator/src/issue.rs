@@ -111,7 +111,11 @@ impl Shared {
         };
         match ledger.job(claim_id) {
             Some(job) if job.request == question.request => Ok(Some(self.sign(job))),
-            _ => Err(Refusal::Taken { seq, claim_id }),
+            _ => Err(Refusal::Taken {
+                seq,
+                claim_id,
+                next: ledger.tip(line).seq.saturating_add(1),
+            }),
         }
     }
 
@@ -287,6 +291,7 @@ impl Shared {
                 _ => Err(Refusal::Taken {
                     seq: request.seq,
                     claim_id,
+                    next: ledger.tip(request.line_id).seq.saturating_add(1),
                 }
                 .into()),
             };
