@@ -214,8 +214,7 @@ impl Shared {
         }
         let refusal: ApiError = serde_json::from_slice(&bytes).map_err(unreadable)?;
         Err(match refusal.code.as_str() {
-            "sequence" => Refused::Place(refusal.expected),
-            "taken" => Refused::Place(None),
+            "sequence" | "taken" => Refused::Place(refusal.expected),
             "balance" => Refused::Balance(refusal.message),
             _ => Refused::Other(OperatorFault::Refused {
                 code: refusal.code,

@@ -43,6 +43,22 @@ pub struct Prediction {
     pub score: f32,
 }
 
+/// An answer for people.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decoded {
+    /// A vector of Euclidean length 1.
+    Embedding(Vec<f32>),
+    /// Classes, best first.
+    Classes(Vec<Prediction>),
+    /// Numbers, row-major.
+    Tensor {
+        /// Dimensions.
+        dims: Vec<usize>,
+        /// Values.
+        values: Vec<f32>,
+    },
+}
+
 /// Why an input is not one of the model's. Caused by the client.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CodecError {
@@ -118,14 +134,9 @@ pub trait ModelCodec: Send + Sync {
         Err(CodecError::Unsupported("tensors"))
     }
 
-    /// Canonical output as real numbers: the vector, the scores, the tensor.
+    /// Canonical output as an answer.
     ///
     /// # Errors
-    /// [`CodecError::Bad`] when the operator's output has another length than the model's.
-    fn decode(&self, output: &[u8]) -> Result<Vec<f32>, CodecError>;
-
-    /// Names of the classes, for classifiers, in the order of the scores.
-    fn labels(&self) -> &[String] {
-        &[]
-    }
+    /// [`CodecError::Bad`] when the operator's output is not one of the model's.
+    fn decode(&self, output: &[u8]) -> Result<Decoded, CodecError>;
 }

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::http::{assay_of, blocking, body_of, json_of, with_receipts};
 use crate::server::Shared;
-use crate::{Account, Encoded, HttpError, ModelCodec, ModelKind};
+use crate::{Account, Decoded, Encoded, HttpError, ModelCodec, ModelKind};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Format {
@@ -169,9 +169,7 @@ fn answer(shared: &Shared, account: &Account, question: &Question) -> Result<Res
     let mut bought = Vec::new();
     for (index, input) in question.inputs.iter().enumerate() {
         let one = shared.buy(account, model, input)?;
-        let vector = model
-            .decode(&one.output)
-            .map_err(|error| HttpError::BadReceipt(error.to_string()))?;
+        let vector = vector_of(model, &one.output)?;
         let embedding = match question.format {
             Format::Float => json!(vector),
             Format::Base64 => {
@@ -198,4 +196,15 @@ fn answer(shared: &Shared, account: &Account, question: &Question) -> Result<Res
         "assay": assay_of(model, &bought),
     });
     Ok(with_receipts(body, model, &bought))
+}
+
+fn vector_of(model: &dyn ModelCodec, output: &[u8]) -> Result<Vec<f32>, HttpError> {
+    match model.decode(output) {
+        Ok(Decoded::Embedding(vector)) => Ok(vector),
+        Ok(_) => Err(HttpError::Internal(format!(
+            "`{}` decodes to no vector",
+            model.name()
+        ))),
+        Err(error) => Err(HttpError::BadReceipt(error.to_string())),
+    }
 }

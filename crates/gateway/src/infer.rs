@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::http::{assay_of, blocking, body_of, json_of, with_receipts};
 use crate::server::Shared;
-use crate::{Account, Encoded, HttpError, ModelCodec, ModelKind, Prediction, multipart};
+use crate::{Account, Decoded, Encoded, HttpError, ModelCodec, multipart};
 
 /// Deepest nesting of a tensor.
 const MAX_DEPTH: usize = 8;
@@ -152,39 +152,24 @@ fn answer(
     input: &Encoded,
 ) -> Result<Response, HttpError> {
     let bought = shared.buy(account, model, input)?;
-    let output = model
-        .decode(&bought.output)
-        .map_err(|error| HttpError::BadReceipt(error.to_string()))?;
-    let mut body = json!({"object": "inference", "model": model.name(), "output": output});
-    if model.kind() == ModelKind::Classifier {
-        let classes: Vec<Value> = best(model, &output)
-            .into_iter()
-            .map(|class| json!({"label": class.label, "score": class.score}))
-            .collect();
-        body["classes"] = json!(classes);
+    let decoded = model.decode(&bought.output);
+    let decoded = decoded.map_err(|error| HttpError::BadReceipt(error.to_string()))?;
+    let mut body = json!({"object": "inference", "model": model.name()});
+    match decoded {
+        Decoded::Embedding(vector) => body["output"] = json!(vector),
+        Decoded::Tensor { dims, values } => {
+            body["shape"] = json!(dims);
+            body["output"] = json!(values);
+        }
+        Decoded::Classes(classes) => {
+            let shown = classes.iter().take(MAX_CLASSES);
+            let shown: Vec<Value> = shown
+                .map(|class| json!({"label": class.label, "score": class.score}))
+                .collect();
+            body["classes"] = json!(shown);
+        }
     }
     let bought = [bought];
     body["assay"] = assay_of(model, &bought);
     Ok(with_receipts(body, model, &bought))
-}
-
-fn best(model: &dyn ModelCodec, scores: &[f32]) -> Vec<Prediction> {
-    let label = |index: usize| {
-        model
-            .labels()
-            .get(index)
-            .cloned()
-            .unwrap_or_else(|| index.to_string())
-    };
-    let mut classes: Vec<Prediction> = scores
-        .iter()
-        .enumerate()
-        .map(|(index, score)| Prediction {
-            label: label(index),
-            score: *score,
-        })
-        .collect();
-    classes.sort_by(|a, b| b.score.total_cmp(&a.score));
-    classes.truncate(MAX_CLASSES);
-    classes
 }

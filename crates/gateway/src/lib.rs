@@ -19,6 +19,7 @@ mod config;
 mod embeddings;
 mod error;
 mod http;
+mod imported;
 mod infer;
 mod lines;
 mod metrics;
@@ -29,7 +30,8 @@ mod receipts;
 mod server;
 
 pub use account::Account;
-pub use codec::{CodecError, Encoded, ModelCodec, ModelKind, Prediction};
+pub use codec::{CodecError, Decoded, Encoded, ModelCodec, ModelKind, Prediction};
 pub use config::GatewayConfig;
 pub use error::{GatewayError, HttpError};
+pub use imported::ImportedModel;
 pub use server::{Gateway, Running};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use alloy_primitives::{B256, keccak256};
 use assay_gateway::{
-    Account, CodecError, Encoded, Gateway, GatewayConfig, ModelCodec, ModelKind, Running,
+    Account, CodecError, Decoded, Encoded, Gateway, GatewayConfig, ModelCodec, ModelKind, Running,
 };
 use assay_graph::Graph;
 use assay_wallet::{Key, dev_key};
@@ -57,7 +57,7 @@ impl ModelCodec for Embedder {
         self.rows(&ids)
     }
 
-    fn decode(&self, output: &[u8]) -> Result<Vec<f32>, CodecError> {
+    fn decode(&self, output: &[u8]) -> Result<Decoded, CodecError> {
         if output.is_empty() || !output.len().is_multiple_of(16) {
             return Err(CodecError::Bad(format!("output of {} bytes", output.len())));
         }
@@ -72,7 +72,9 @@ impl ModelCodec for Embedder {
             .sum::<f32>()
             .sqrt()
             .max(1.0);
-        Ok(vector.into_iter().map(|value| value / norm).collect())
+        Ok(Decoded::Embedding(
+            vector.into_iter().map(|value| value / norm).collect(),
+        ))
     }
 }
 
