@@ -65,6 +65,7 @@ alloy_sol_types::sol! {
         /// The amount stays chargeable until it is withdrawn.
         event WithdrawalAnnounced(address indexed buyer, uint256 amount, uint64 readyAt);
         event Withdrawn(address indexed buyer, uint256 amount, uint256 balance);
+        event SignerAuthorized(address indexed requester, address indexed signer, uint64 until);
         event Asserted(bytes32 indexed claimId, address indexed operator, address indexed requester, bytes32 lineId, uint64 seq, bytes32 modelId, uint128 fee, uint128 exposure, uint64 deadline);
         /// The whole receipt (its 27 words), for watchers.
         event ReceiptPosted(bytes32 indexed claimId, bytes32[27] receipt, bytes signature);
@@ -122,6 +123,9 @@ alloy_sol_types::sol! {
         function announceWithdrawal(uint256 amount) external;
         /// Pays out; with a delay, up to the announced amount and from its time on.
         function withdraw(uint256 amount) external;
+        /// Lets `signer` sign requests that the caller pays for, until `until` (chain seconds; 0 ends it). For contracts, agents
+        /// and gateways, whose paying account is not the signing key.
+        function authorizeSigner(address signer, uint64 until) external;
         function assertSingle(bytes32[27] memory receipt, bytes memory signature, Request memory request, bytes memory requestSignature) external returns (bytes32 claimId);
         /// As `assertSingle`; the flat leaf list is checked against the receipt's trace root and lies open in calldata.
         function assertWithLeaves(bytes32[27] memory receipt, bytes memory signature, Request memory request, bytes memory requestSignature, bytes32[] memory leaves) external returns (bytes32 claimId);
@@ -135,6 +139,8 @@ alloy_sol_types::sol! {
         function claim(bytes32 claimId) external view returns (Claim memory);
         function balanceOf(address buyer) external view returns (uint256);
         function withdrawalOf(address buyer) external view returns (uint256 amount, uint64 readyAt);
+        /// Chain seconds until which `signer` may sign requests of `requester`.
+        function signerUntil(address requester, address signer) external view returns (uint64);
         function line(bytes32 lineId) external view returns (Line memory);
         function lineIdOf(address operator, address requester) external pure returns (bytes32);
         /// Least exposure (stake units) of a receipt with these terms.

@@ -598,3 +598,35 @@ fn a_line_remembers_what_it_carried_and_what_is_open() {
     .unwrap();
     assert_eq!(line(&mut w), (2, 2 * exposure, exposure));
 }
+
+#[test]
+fn an_authorised_key_signs_requests_until_its_time() {
+    let (mut w, leaves) = world();
+    let (buyer, agent) = (w.buyer, account(17));
+    let now = w.now_seconds();
+    let try_as_agent = |w: &mut World| {
+        let (receipt, request) = w.draft(&shape(), &leaves);
+        let mut call = w.signed(&receipt, &request);
+        let digest = request.eip712_signing_hash(&receipt_domain(CHAIN, CLAIMS));
+        call.requestSignature = sign(&agent, digest);
+        w.call(account(15).address, CLAIMS, &call)
+    };
+    assert_error::<IClaims::WrongSigner, _>(try_as_agent(&mut w));
+    let allow = |until| IClaims::authorizeSignerCall {
+        signer: agent.address,
+        until,
+    };
+    // Nobody authorises for another.
+    w.call(agent.address, CLAIMS, &allow(now + 100)).unwrap();
+    assert_error::<IClaims::WrongSigner, _>(try_as_agent(&mut w));
+    w.call(buyer.address, CLAIMS, &allow(now + 100)).unwrap();
+    let id = try_as_agent(&mut w).unwrap();
+    assert_eq!(w.claim(id).requester, buyer.address);
+    w.advance(100_000);
+    assert_error::<IClaims::WrongSigner, _>(try_as_agent(&mut w));
+    w.call(buyer.address, CLAIMS, &allow(u64::MAX)).unwrap();
+    try_as_agent(&mut w).unwrap();
+    w.call(buyer.address, CLAIMS, &allow(0)).unwrap();
+    assert_error::<IClaims::WrongSigner, _>(try_as_agent(&mut w));
+    w.check();
+}

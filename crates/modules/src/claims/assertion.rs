@@ -203,12 +203,7 @@ impl Claims {
         require(unknown, || IClaims::ClaimExists { claimId: claim_id })?;
         self.advance_line(storage, receipt)?;
         check_receipt_key(storage, receipt, signature)?;
-        let digest = request.eip712_signing_hash(&domain(storage));
-        let asker = signer(storage, digest, request_signature)?;
-        require(asker == receipt.requester, || IClaims::WrongSigner {
-            signer: asker,
-            expected: receipt.requester,
-        })?;
+        self.check_request_signer(storage, receipt.requester, request, request_signature, now)?;
         self.check_model(storage, arbiter, receipt)?;
         let need = required_exposure(
             storage,
@@ -297,6 +292,25 @@ impl Claims {
         })?;
         line.asserted_seq.write(storage, next)?;
         Ok(line.cum_exposure.write(storage, sum)?)
+    }
+
+    /// Signed by the requester or by a key that it authorised.
+    fn check_request_signer(
+        &self,
+        storage: &mut dyn Storage,
+        requester: Address,
+        request: &Request,
+        signature: &[u8],
+        now: u64,
+    ) -> Ruling<()> {
+        let digest = request.eip712_signing_hash(&domain(storage));
+        let asker = signer(storage, digest, signature)?;
+        let allowed = asker == requester
+            || now / 1_000 < self.signers.at(&requester).at(&asker).read(storage)?;
+        require(allowed, || IClaims::WrongSigner {
+            signer: asker,
+            expected: requester,
+        })
     }
 
     fn check_model(

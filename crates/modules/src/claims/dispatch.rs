@@ -47,6 +47,9 @@ pub(crate) fn call(modules: &Modules, storage: &mut dyn Storage, call: &Call<'_>
         Calls::withdraw(c) => act(storage, call, |storage| {
             claims.withdraw(storage, caller, c.amount)
         }),
+        Calls::authorizeSigner(c) => act(storage, call, |storage| {
+            claims.authorize_signer(storage, caller, c.signer, c.until)
+        }),
         Calls::assertSingle(c) => mutate::<IClaims::assertSingleCall>(storage, call, |storage| {
             let receipt = receipt(&c.receipt)?;
             claims.assert(
@@ -100,6 +103,13 @@ pub(crate) fn call(modules: &Modules, storage: &mut dyn Storage, call: &Call<'_>
                 amount,
                 readyAt: record.ready_at.read(storage)?,
             })
+        }),
+        Calls::signerUntil(c) => view::<IClaims::signerUntilCall>(call, || {
+            Ok(claims
+                .signers
+                .at(&c.requester)
+                .at(&c.signer)
+                .read(storage)?)
         }),
         Calls::line(c) => view::<IClaims::lineCall>(call, || claims.view_line(storage, c.lineId)),
         Calls::lineIdOf(c) => {

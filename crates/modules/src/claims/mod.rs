@@ -131,6 +131,8 @@ layout! {
         pub equivocations: Mapping<B256, Mapping<u64, Slot<bool>>>,
         /// Announced withdrawals by buyer.
         pub withdrawals: Mapping<Address, WithdrawalRecord>,
+        /// Requester to key that may sign its requests to chain seconds until which.
+        pub signers: Mapping<Address, Mapping<Address, Slot<u64>>>,
     }
 }
 
@@ -225,6 +227,27 @@ impl Claims {
                 from,
                 amount,
                 balance,
+            },
+        )
+    }
+
+    fn authorize_signer(
+        &self,
+        storage: &mut dyn Storage,
+        requester: Address,
+        signer: Address,
+        until: u64,
+    ) -> Ruling<()> {
+        self.signers
+            .at(&requester)
+            .at(&signer)
+            .write(storage, until)?;
+        emit(
+            storage,
+            &IClaims::SignerAuthorized {
+                requester,
+                signer,
+                until,
             },
         )
     }

@@ -1,7 +1,7 @@
 //! `pools`: stake on model lineages. Stakers vouch for a model, earn their part of its fees in usd, and are slashed for
 //! what they vouched for.
 //!
-//! The rules of a pool are in [`rules`]; here money moves with them.
+//! The rules of a pool are those of [`PoolRecord`]; here money moves with them.
 
 pub(crate) mod dispatch;
 mod rules;
