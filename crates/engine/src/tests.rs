@@ -600,3 +600,171 @@ fn attention_equals_the_definition_fused_or_not() {
         }
     }
 }
+
+/// Many columns for few rows (threads share columns), and enough rows and columns for several blocks of each kernel.
+#[test]
+fn large_products_equal_the_definition() {
+    let r = &mut Rng(1);
+    for (dtype, wide, rows, k, n) in [
+        (DType::I8, DType::I8, 2, 53, 431),
+        (DType::I16, DType::I8, 1, 64, 300),
+        (DType::I16, DType::I16, 3, 31, 517),
+        (DType::I8, DType::I8, 130, 1800, 50),
+        (DType::I16, DType::I8, 130, 1800, 50),
+    ] {
+        let mut b = GraphBuilder::new(Header {
+            max_seq: rows,
+            block_bits: 14,
+        });
+        // inputs are at most 56 KiB: many rows come out of a first layer
+        let first = if rows > 100 { 90 } else { k };
+        let peak = if dtype == DType::I8 { 128 } else { 4000 };
+        let ty = TensorType {
+            dtype,
+            shape: vec![Dim::Seq, Dim::Fixed(first)],
+            lo: -peak,
+            hi: peak - 1,
+        };
+        let x = b.input(ty).unwrap();
+        let x = if first == k {
+            x
+        } else {
+            let rows: Vec<WeightRow> = (0..k)
+                .map(|_| WeightRow {
+                    shift: 5,
+                    bias: 0,
+                    values: (0..first).map(|_| r.value(-20, 20)).collect(),
+                })
+                .collect();
+            let weights = b.weights(DType::I8, &rows).unwrap();
+            b.push(
+                "first",
+                Op::Linear {
+                    weights,
+                    out: Requant {
+                        shift: 0,
+                        dtype,
+                        lo: -peak,
+                        hi: peak - 1,
+                    },
+                },
+                &[x],
+                true,
+            )
+            .unwrap()
+        };
+        let top = if wide == DType::I8 { 127 } else { 1000 };
+        let weights: Vec<WeightRow> = (0..n)
+            .map(|_| WeightRow {
+                shift: r.below(14) as i8,
+                bias: r.value(-5000, 5000),
+                values: (0..k).map(|_| r.value(-top, top)).collect(),
+            })
+            .collect();
+        let weights = b.weights(wide, &weights).unwrap();
+        let out = Requant {
+            shift: 0,
+            dtype: DType::I16,
+            lo: -32_768,
+            hi: 32_767,
+        };
+        b.push("product", Op::Linear { weights, out }, &[x], true)
+            .unwrap();
+        let g = Arc::new(b.finish().unwrap());
+        let engines = engines(&g);
+        for input in inputs(&g, rows as usize, 5) {
+            let want = eval::run(&g, &input).unwrap();
+            for e in &engines {
+                assert_eq!(
+                    &e.run(&input).unwrap().output,
+                    want.last().unwrap(),
+                    "{e:?} {dtype:?} {wide:?}"
+                );
+            }
+        }
+    }
+}
+
+/// Images large enough that patches are gathered in several parts and threads share them.
+#[test]
+fn convolutions_equal_the_definition() {
+    let r = &mut Rng(2);
+    for (dtype, [h, w, c], groups, n) in [
+        (DType::I8, [30u32, 33, 16], 1u32, 20usize),
+        (DType::I16, [30, 31, 12], 12, 12),
+        (DType::I8, [20, 21, 12], 3, 9),
+    ] {
+        let mut b = GraphBuilder::new(Header {
+            max_seq: 1,
+            block_bits: 14,
+        });
+        let peak = if dtype == DType::I8 { 128 } else { 4000 };
+        let shape = vec![Dim::Fixed(h), Dim::Fixed(w), Dim::Fixed(c)];
+        let x = b
+            .input(TensorType {
+                dtype,
+                shape,
+                lo: -peak,
+                hi: peak - 1,
+            })
+            .unwrap();
+        let window = Window {
+            kernel: [3, 5],
+            stride: [1, 2],
+            pad: [1, 2, 2, 3],
+        };
+        let cols = 15 * (c / groups) as usize;
+        let rows: Vec<WeightRow> = (0..n)
+            .map(|_| WeightRow {
+                shift: r.below(14) as i8,
+                bias: r.value(-5000, 5000),
+                values: (0..cols).map(|_| r.value(-127, 127)).collect(),
+            })
+            .collect();
+        let weights = b.weights(DType::I8, &rows).unwrap();
+        let out = Requant {
+            shift: 0,
+            dtype: DType::I8,
+            lo: -128,
+            hi: 127,
+        };
+        let y = b
+            .push(
+                "conv",
+                Op::Conv2d {
+                    weights,
+                    window,
+                    groups,
+                    out,
+                },
+                &[x],
+                true,
+            )
+            .unwrap();
+        b.push(
+            "pool",
+            Op::MaxPool {
+                window: Window {
+                    kernel: [2, 2],
+                    stride: [2, 2],
+                    pad: [0; 4],
+                },
+            },
+            &[y],
+            true,
+        )
+        .unwrap();
+        let g = Arc::new(b.finish().unwrap());
+        let engines = engines(&g);
+        for input in inputs(&g, 1, 6) {
+            let want = eval::run(&g, &input).unwrap();
+            for e in &engines {
+                assert_eq!(
+                    e.run_full(&input).unwrap().outputs,
+                    want,
+                    "{e:?} {dtype:?} groups {groups}"
+                );
+            }
+        }
+    }
+}
