@@ -630,3 +630,74 @@ fn an_authorised_key_signs_requests_until_its_time() {
     assert_error::<IClaims::WrongSigner, _>(try_as_agent(&mut w));
     w.check();
 }
+
+#[test]
+fn a_retired_key_is_slashable_for_the_unbonding_time_and_no_longer() {
+    let (mut w, leaves) = world();
+    let (operator, old, reporter) = (w.operator.address, w.key, account(13).address);
+    let (receipt, _) = w.draft(&shape(), &leaves);
+    let mut other = receipt;
+    other.output_commit = B256::repeat_byte(9);
+    let domain = receipt_domain(CHAIN, CLAIMS);
+    let report = |key: &Account| IClaims::equivocationCall {
+        first: receipt.to_words(),
+        firstSignature: sign(key, receipt.signing_hash(&domain)),
+        second: other.to_words(),
+        secondSignature: sign(key, other.signing_hash(&domain)),
+    };
+    // Another's key proves nothing about this operator.
+    assert_error::<IClaims::WrongSigner, _>(w.call(reporter, CLAIMS, &report(&account(15))));
+    w.call(
+        operator,
+        STAKING,
+        &IStaking::rotateKeyCall {
+            receiptKey: account(16).address,
+        },
+    )
+    .unwrap();
+    w.advance(1_000);
+    w.advance(9_000_000 - 1);
+    let before = w.storage.clone();
+    w.call(reporter, CLAIMS, &report(&old)).unwrap();
+    w.storage = before;
+    w.advance(1);
+    assert_error::<IClaims::KeyNotValid, _>(w.call(reporter, CLAIMS, &report(&old)));
+}
+
+#[test]
+fn equivocation_reaches_stake_that_is_leaving() {
+    let (mut w, leaves) = world();
+    let operator = w.operator.address;
+    w.call(
+        operator,
+        STAKING,
+        &IStaking::unbondCall {
+            amount: U256::from(9_950 * ASSAY),
+        },
+    )
+    .unwrap();
+    let (receipt, _) = w.draft(&shape(), &leaves);
+    let other = assay_abi::Receipt { fee: 1, ..receipt };
+    let domain = receipt_domain(CHAIN, CLAIMS);
+    let report = IClaims::equivocationCall {
+        first: receipt.to_words(),
+        firstSignature: sign(&w.key, receipt.signing_hash(&domain)),
+        second: other.to_words(),
+        secondSignature: sign(&w.key, other.signing_hash(&domain)),
+    };
+    w.call(account(13).address, CLAIMS, &report).unwrap();
+    let view = w.view(STAKING, &IStaking::operatorCall { account: operator });
+    // 100 are due: 50 were bonded, 50 more come out of the queue.
+    assert_eq!(
+        (view.bonded, view.unbonding),
+        (U256::ZERO, U256::from(9_900 * ASSAY))
+    );
+    assert!(view.jailed);
+    w.check();
+    w.advance(9_000_000);
+    let paid = w
+        .call(operator, STAKING, &IStaking::withdrawCall {})
+        .unwrap();
+    assert_eq!(paid, U256::from(9_900 * ASSAY));
+    w.check();
+}
