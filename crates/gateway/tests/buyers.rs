@@ -35,6 +35,21 @@ async fn an_answer_is_paid_for_after_its_window_and_its_bundle_verifies() {
 
         let reply = get(&gateway, &format!("/v1/receipts/{claim}"));
         assert_eq!(reply.body["claim"]["state"], "final");
+        let source = reply.body["claim"]["source"].as_str().unwrap();
+        assert!(
+            source.starts_with("storage proof against state root 0x"),
+            "{source}"
+        );
+        let proven = network.client.proven_claim(claim_id).unwrap();
+        assert_eq!(proven.deadline, network.claim(claim_id).deadline);
+        assert_eq!(
+            network
+                .client
+                .proven_claim(alloy_primitives::B256::ZERO)
+                .unwrap()
+                .state,
+            0
+        );
         let bundle = Bundle::from_json(&reply.body["bundle"].to_string()).unwrap();
         let report = verify_bundle(&bundle, Some(&network.client), None).unwrap();
         for name in [

@@ -106,6 +106,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/health", get(health))
         .route("/v1/models", get(models))
+        .route("/v1/models/{model_id}/graph", get(graph))
         .route("/v1/run", post(run))
         .route("/v1/jobs/{claim_id}", get(job))
         .layer(DefaultBodyLimit::max(MAX_BODY))
@@ -134,6 +135,29 @@ async fn models(State(shared): State<Arc<Shared>>) -> Response {
         })
         .collect();
     Json(models).into_response()
+}
+
+/// Canonical bytes of a served graph; whoever downloads them checks the hash.
+async fn graph(State(shared): State<Arc<Shared>>, Path(model_id): Path<String>) -> Response {
+    let missing = || {
+        let message = "no such model is served here".to_owned();
+        refuse(StatusCode::NOT_FOUND, "unknown_model", message, None)
+    };
+    let Ok(model_id) = model_id.parse::<B256>() else {
+        return missing();
+    };
+    let bytes = tokio::task::spawn_blocking(move || {
+        let model = shared.models.get(&model_id)?;
+        model.graph().map(|graph| graph.to_bytes())
+    })
+    .await;
+    match bytes {
+        Ok(Some(bytes)) => {
+            let kind = HeaderValue::from_static("application/octet-stream");
+            ([(header::CONTENT_TYPE, kind)], bytes).into_response()
+        }
+        _ => missing(),
+    }
 }
 
 async fn job(State(shared): State<Arc<Shared>>, Path(claim_id): Path<String>) -> Response {
@@ -244,7 +268,7 @@ const fn status_of(refusal: &Refusal) -> (StatusCode, &'static str) {
         Refusal::Balance { .. } => (StatusCode::PAYMENT_REQUIRED, "balance"),
         Refusal::Stake { .. } => (StatusCode::SERVICE_UNAVAILABLE, "stake"),
         Refusal::Tier { .. } => (StatusCode::BAD_REQUEST, "tier"),
-        Refusal::Terms { .. } => (StatusCode::BAD_REQUEST, "terms"),
+        Refusal::Terms { .. } | Refusal::Unpriced(_) => (StatusCode::BAD_REQUEST, "terms"),
         Refusal::Busy { .. } => (StatusCode::TOO_MANY_REQUESTS, "busy"),
         Refusal::ForeignLine { .. } => (StatusCode::CONFLICT, "foreign_line"),
     }

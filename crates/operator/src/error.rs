@@ -188,6 +188,9 @@ pub enum Refusal {
         /// Most.
         high: u64,
     },
+    /// No stake covers these terms.
+    #[error("no exposure covers these terms: {0}")]
+    Unpriced(String),
     /// The queue is full.
     #[error("{waiting} jobs wait, the queue holds {limit}")]
     Busy {

@@ -6,6 +6,7 @@ use assay_graph::SEMANTICS;
 use assay_receipt::{
     Flags, Receipt, ReceiptSignature, Request, Salt, Tier, line_id, opens_input, output_commit,
 };
+use assay_wallet::ClientError;
 
 use crate::error::RunError;
 use crate::ledger::{Job, JobState};
@@ -151,14 +152,17 @@ impl Shared {
             .into());
         }
         let audit_ppm = request.audit_ppm.max(self.config.audit_ppm);
-        let exposure = self.client.call(
-            CLAIMS,
-            &IClaims::requiredExposureCall {
-                fee,
-                valueAtRisk: request.value_at_risk,
-                auditPpm: audit_ppm,
-            },
-        )?;
+        let call = IClaims::requiredExposureCall {
+            fee,
+            valueAtRisk: request.value_at_risk,
+            auditPpm: audit_ppm,
+        };
+        let exposure = match self.client.call(CLAIMS, &call) {
+            Err(ClientError::Reverted(error)) => {
+                return Err(Refusal::Unpriced(error.to_string()).into());
+            }
+            outcome => outcome?,
+        };
         let (waiting_exposure, waiting_fees) = self.ledger.lock().unasserted(requester);
         self.check_stake(operator, exposure, waiting_exposure)?;
         let balance = self

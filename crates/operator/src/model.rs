@@ -30,6 +30,11 @@ pub trait ModelRunner: Send + Sync {
     /// Structure of the registered model: types, layout, input.
     fn structure(&self) -> &Structure;
 
+    /// The registered graph, if it is offered for download by its identity.
+    fn graph(&self) -> Option<&Arc<Graph>> {
+        None
+    }
+
     /// Runs the model for an answer.
     ///
     /// # Errors
@@ -80,6 +85,10 @@ impl ModelRunner for HonestModel {
 
     fn structure(&self) -> &Structure {
         &self.structure
+    }
+
+    fn graph(&self) -> Option<&Arc<Graph>> {
+        Some(self.engine.graph())
     }
 
     fn execute(&self, input: &Tensor, salt: B256) -> Result<Execution, OperatorError> {

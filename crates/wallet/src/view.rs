@@ -33,24 +33,43 @@ impl ChainView for ChainClient {
     }
 
     fn claim(&self, claim_id: B256) -> Result<ChainClaim, ViewError> {
+        match self.proven_claim(claim_id) {
+            Ok(proven) => Ok(ChainClaim {
+                state: name_of(proven.state),
+                deadline: (proven.state != 0).then_some(proven.deadline / 1_000),
+                source: format!(
+                    "storage proof against state root {} of block {}, which {} gave",
+                    proven.state_root,
+                    proven.block,
+                    self.url()
+                ),
+            }),
+            // Not every node offers proofs.
+            Err(ClientError::Rpc { .. }) => self.called_claim(claim_id),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn name_of(state: u8) -> String {
+    let name = STATES.get(usize::from(state)).copied();
+    name.unwrap_or("unknown").to_owned()
+}
+
+impl ChainClient {
+    /// State of a claim by a call, without a proof.
+    fn called_claim(&self, claim_id: B256) -> Result<ChainClaim, ViewError> {
         let block = self.block_number()?;
         let source = format!("claims module at block {block}, asked of {}", self.url());
         let call = IClaims::claimCall { claimId: claim_id };
-        let claim = match self.call(CLAIMS, &call) {
-            Ok(claim) => claim,
-            Err(ClientError::Reverted(error)) if error.name == "UnknownClaim" => {
-                return Ok(ChainClaim {
-                    state: "unknown".into(),
-                    deadline: None,
-                    source,
-                });
-            }
+        let (state, deadline) = match self.call(CLAIMS, &call) {
+            Ok(claim) => (claim.state, claim.deadline),
+            Err(ClientError::Reverted(error)) if error.name == "UnknownClaim" => (0, 0),
             Err(error) => return Err(error.into()),
         };
-        let state = STATES.get(usize::from(claim.state)).copied();
         Ok(ChainClaim {
-            state: state.unwrap_or("unknown").into(),
-            deadline: (claim.state != 0).then_some(claim.deadline / 1_000),
+            state: name_of(state),
+            deadline: (state != 0).then_some(deadline / 1_000),
             source,
         })
     }

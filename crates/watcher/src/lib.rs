@@ -26,4 +26,4 @@ pub use config::WatcherConfig;
 pub use error::WatcherError;
 pub use events::WatcherEvent;
 pub use follow::{Running, Watcher};
-pub use models::{FolderModels, ModelSource};
+pub use models::{FolderModels, HttpModels, ModelSource};

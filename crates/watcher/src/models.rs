@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use alloy_primitives::B256;
 use assay_engine::{Engine, EngineOptions};
@@ -60,6 +61,70 @@ impl ModelSource for FolderModels {
         }
         let bytes = std::fs::read(&path).map_err(words)?;
         Graph::from_bytes(&bytes).map_err(|error| error.to_string())
+    }
+}
+
+/// Downloads from operators (`GET /v1/models/{id}/graph`), the first that has it.
+#[derive(Clone, Debug)]
+pub struct HttpModels {
+    /// Base URLs.
+    pub urls: Vec<String>,
+    /// Largest graph that is read, bytes.
+    pub limit: u64,
+    /// Longest time for one download.
+    pub timeout: Duration,
+}
+
+impl HttpModels {
+    fn download(&self, url: &str, model_id: B256) -> Result<Graph, String> {
+        let agent = ureq::Agent::config_builder()
+            .timeout_global(Some(self.timeout))
+            .max_redirects(0)
+            .build()
+            .new_agent();
+        let url = format!("{}/v1/models/{model_id}/graph", url.trim_end_matches('/'));
+        let mut response = agent
+            .get(&url)
+            .call()
+            .map_err(|error| format!("{url}: {error}"))?;
+        let bytes = response
+            .body_mut()
+            .with_config()
+            .limit(self.limit)
+            .read_to_vec()
+            .map_err(|error| format!("{url}: {error}"))?;
+        let graph = Graph::from_bytes(&bytes).map_err(|error| format!("{url}: {error}"))?;
+        if graph.model_id() == model_id.0 {
+            return Ok(graph);
+        }
+        Err(format!("{url}: serves another graph"))
+    }
+}
+
+impl ModelSource for HttpModels {
+    fn graph(&self, model_id: B256) -> Result<Graph, String> {
+        let mut reasons = Vec::new();
+        for url in &self.urls {
+            match self.download(url, model_id) {
+                Ok(graph) => return Ok(graph),
+                Err(reason) => reasons.push(reason),
+            }
+        }
+        Err(reasons.join("; "))
+    }
+}
+
+/// Sources asked in order: a folder first, a download after it.
+impl ModelSource for Vec<Arc<dyn ModelSource>> {
+    fn graph(&self, model_id: B256) -> Result<Graph, String> {
+        let mut reasons = Vec::new();
+        for source in self {
+            match source.graph(model_id) {
+                Ok(graph) => return Ok(graph),
+                Err(reason) => reasons.push(reason),
+            }
+        }
+        Err(reasons.join("; "))
     }
 }
 

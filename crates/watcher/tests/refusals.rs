@@ -42,6 +42,11 @@ async fn each_false_request_is_refused_by_name() {
             (resigned(&|b| b.request.max_fee = 1), 402, "price"),
             (
                 resigned(&|b| b.request.value_at_risk = u128::MAX / 4),
+                400,
+                "terms",
+            ),
+            (
+                resigned(&|b| b.request.value_at_risk = 1_000_000_000_000),
                 503,
                 "stake",
             ),
@@ -126,5 +131,29 @@ async fn a_line_goes_on_over_many_claims() {
         for answer in &answers {
             network.wait_for(answer.claim_id, &[3]);
         }
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_is_downloaded_by_its_hash() {
+    use assay_watcher::{HttpModels, ModelSource};
+    let network = Network::start(perceptron(1, 96, 8, true), None).await;
+    block(|| {
+        let source = HttpModels {
+            urls: vec![
+                "http://127.0.0.1:1".into(),
+                network.operator.as_ref().unwrap().url(),
+            ],
+            limit: 1 << 20,
+            timeout: std::time::Duration::from_secs(5),
+        };
+        let graph = source.graph(network.graph.model_id().into()).unwrap();
+        assert_eq!(graph.model_id(), network.graph.model_id());
+        assert!(source.graph(B256::ZERO).is_err());
+        let small = HttpModels {
+            limit: 100,
+            ..source
+        };
+        assert!(small.graph(network.graph.model_id().into()).is_err());
     });
 }
