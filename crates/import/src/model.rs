@@ -1,10 +1,6 @@
 //! A model as it is kept and served: graph, manifest, codec, in a directory of three files.
 
-use std::{
-    fs,
-    path::Path,
-    sync::Arc,
-};
+use std::{fs, path::Path, sync::Arc};
 
 use assay_graph::{Graph, Tensor};
 
@@ -40,19 +36,43 @@ impl Model {
     ///
     /// # Errors
     /// [`ImportError::Malformed`] when they do not.
-    pub fn new(manifest: Manifest, graph: Graph, tokenizer: Option<Vec<u8>>) -> Result<Self, ImportError> {
+    pub fn new(
+        manifest: Manifest,
+        graph: Graph,
+        tokenizer: Option<Vec<u8>>,
+    ) -> Result<Self, ImportError> {
         let id = hex::encode(graph.model_id());
         if id != manifest.model_id {
-            return Err(ImportError::malformed("model", format!("the graph's id is {id}, the manifest says {}", manifest.model_id)));
+            return Err(ImportError::malformed(
+                "model",
+                format!(
+                    "the graph's id is {id}, the manifest says {}",
+                    manifest.model_id
+                ),
+            ));
         }
-        if let InputSpec::Text { tokenizer_sha256, .. } = &manifest.input {
+        if let InputSpec::Text {
+            tokenizer_sha256, ..
+        } = &manifest.input
+        {
             let have = tokenizer.as_deref().map(sha256_hex).unwrap_or_default();
             if have != *tokenizer_sha256 {
-                return Err(ImportError::malformed("model", format!("sha256 of tokenizer.json is `{have}`, the manifest says `{tokenizer_sha256}`")));
+                return Err(ImportError::malformed(
+                    "model",
+                    format!(
+                        "sha256 of tokenizer.json is `{have}`, the manifest says `{tokenizer_sha256}`"
+                    ),
+                ));
             }
         }
-        let codec = Codec::new(&manifest, &graph, tokenizer.as_deref()).map_err(|e| ImportError::malformed("model", e.to_string()))?;
-        Ok(Self { manifest: Arc::new(manifest), graph: Arc::new(graph), codec: Arc::new(codec), tokenizer: tokenizer.map(Into::into) })
+        let codec = Codec::new(&manifest, &graph, tokenizer.as_deref())
+            .map_err(|e| ImportError::malformed("model", e.to_string()))?;
+        Ok(Self {
+            manifest: Arc::new(manifest),
+            graph: Arc::new(graph),
+            codec: Arc::new(codec),
+            tokenizer: tokenizer.map(Into::into),
+        })
     }
 
     /// Reads a model directory.
@@ -81,8 +101,14 @@ impl Model {
     /// # Errors
     /// [`ImportError::Io`].
     pub fn save(&self, directory: &Path) -> Result<(), ImportError> {
-        let name = directory.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        let parent = directory.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+        let name = directory
+            .file_name()
+            .map(|n| n.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        let parent = directory
+            .parent()
+            .filter(|p| !p.as_os_str().is_empty())
+            .unwrap_or_else(|| Path::new("."));
         let staging = parent.join(format!(".{name}.{}.part", std::process::id()));
         fs::create_dir_all(&staging).map_err(ImportError::io(&staging))?;
         let write = |file: &str, bytes: &[u8]| {

@@ -9,7 +9,10 @@ use crate::{
     bert::{self, BertConfig, BertWeights, Forward, NoProbe, Ranges},
     codec::TextCodec,
     error::ImportError,
-    manifest::{AccuracyReport, IMPORTER_VERSION, InputSpec, Kind, MANIFEST_VERSION, Manifest, Metric, OutputSpec, SourceFile},
+    manifest::{
+        AccuracyReport, IMPORTER_VERSION, InputSpec, Kind, MANIFEST_VERSION, Manifest, Metric,
+        OutputSpec, SourceFile,
+    },
     model::Model,
     onnx::{self, OnnxOptions},
     quantise::{Calibration, Profile, Quantised, quantise, quantise_auto},
@@ -61,15 +64,29 @@ pub fn import_bert(files: &BertFiles<'_>, about: &About) -> Result<Model, Import
     let config = BertConfig::parse(files.config)?;
     let weights = BertWeights::parse(files.weights, &config)?;
     let max_tokens = MAX_TOKENS.min(config.max_position_embeddings as u32);
-    let text = TextCodec::new(files.tokenizer, max_tokens).map_err(|e| ImportError::malformed("tokenizer.json", e.to_string()))?;
+    let text = TextCodec::new(files.tokenizer, max_tokens)
+        .map_err(|e| ImportError::malformed("tokenizer.json", e.to_string()))?;
     if text.vocabulary() > config.vocab_size {
-        let why = format!("{} tokens for {} embedding rows", text.vocabulary(), config.vocab_size);
+        let why = format!(
+            "{} tokens for {} embedding rows",
+            text.vocabulary(),
+            config.vocab_size
+        );
         return Err(ImportError::malformed("tokenizer.json", why));
     }
     let encode = |lines: &str| -> Result<Vec<Vec<u32>>, ImportError> {
-        lines.lines().map(|l| text.encode(l).map_err(|e| ImportError::malformed("calibration text", e.to_string()))).collect()
+        lines
+            .lines()
+            .map(|l| {
+                text.encode(l)
+                    .map_err(|e| ImportError::malformed("calibration text", e.to_string()))
+            })
+            .collect()
     };
-    let forward = Forward { config: &config, weights: &weights };
+    let forward = Forward {
+        config: &config,
+        weights: &weights,
+    };
     let ranges = Ranges::calibrate(&forward, &encode(CALIBRATION_TEXT)?);
     let encoder = bert::build(&config, &weights, &ranges, max_tokens)?;
     let graph = Arc::new(encoder.graph);
@@ -77,19 +94,34 @@ pub fn import_bert(files: &BertFiles<'_>, about: &About) -> Result<Model, Import
     let cosines = cosines(&graph, &forward, &checked)?;
     let mean = cosines.iter().sum::<f64>() / cosines.len().max(1) as f64;
     let least = cosines.iter().copied().fold(1.0, f64::min);
-    for (gate, have, want) in [("mean cosine", mean, MIN_MEAN_COSINE), ("smallest cosine", least, MIN_COSINE)] {
+    for (gate, have, want) in [
+        ("mean cosine", mean, MIN_MEAN_COSINE),
+        ("smallest cosine", least, MIN_COSINE),
+    ] {
         if have < want {
             return Err(ImportError::Accuracy { gate, have, want });
         }
     }
     let report = AccuracyReport {
-        data: "sentences of our own, none of them in the calibration text; float32 reference".into(),
+        data: "sentences of our own, none of them in the calibration text; float32 reference"
+            .into(),
         samples: cosines.len() as u64,
         metrics: vec![metric("cosine_mean", mean), metric("cosine_min", least)],
     };
-    let input = InputSpec::Text { max_tokens, vocabulary: config.vocab_size as u32, tokenizer_sha256: sha256_hex(files.tokenizer) };
-    let output = OutputSpec::Embedding { width: config.hidden_size as u32, step: encoder.output_step };
-    let sources = [("model.safetensors", files.weights), ("config.json", files.config), ("tokenizer.json", files.tokenizer)];
+    let input = InputSpec::Text {
+        max_tokens,
+        vocabulary: config.vocab_size as u32,
+        tokenizer_sha256: sha256_hex(files.tokenizer),
+    };
+    let output = OutputSpec::Embedding {
+        width: config.hidden_size as u32,
+        step: encoder.output_step,
+    };
+    let sources = [
+        ("model.safetensors", files.weights),
+        ("config.json", files.config),
+        ("tokenizer.json", files.tokenizer),
+    ];
     let graph = Arc::unwrap_or_clone(graph);
     let manifest = Manifest {
         version: MANIFEST_VERSION,
@@ -116,15 +148,34 @@ pub fn import_bert(files: &BertFiles<'_>, about: &About) -> Result<Model, Import
 ///
 /// # Errors
 /// [`ImportError::Measure`] when the engine refuses.
-pub fn cosines(graph: &Arc<Graph>, forward: &Forward<'_>, sentences: &[Vec<u32>]) -> Result<Vec<f64>, ImportError> {
+pub fn cosines(
+    graph: &Arc<Graph>,
+    forward: &Forward<'_>,
+    sentences: &[Vec<u32>],
+) -> Result<Vec<f64>, ImportError> {
     let measure = |e: assay_engine::EngineError| ImportError::Measure(e.to_string());
     let engine = Engine::new(graph.clone(), EngineOptions::default()).map_err(measure)?;
     sentences
         .iter()
         .map(|ids| {
-            let input = Tensor::new(vec![ids.len()], Data::I32(ids.iter().map(|i| *i as i32).collect()))?;
-            let have: Vec<f64> = engine.run(&input).map_err(measure)?.output.data.to_i32().iter().map(|v| f64::from(*v)).collect();
-            let want: Vec<f64> = forward.run(ids, &mut NoProbe).iter().map(|v| f64::from(*v)).collect();
+            let input = Tensor::new(
+                vec![ids.len()],
+                Data::I32(ids.iter().map(|i| *i as i32).collect()),
+            )?;
+            let have: Vec<f64> = engine
+                .run(&input)
+                .map_err(measure)?
+                .output
+                .data
+                .to_i32()
+                .iter()
+                .map(|v| f64::from(*v))
+                .collect();
+            let want: Vec<f64> = forward
+                .run(ids, &mut NoProbe)
+                .iter()
+                .map(|v| f64::from(*v))
+                .collect();
             Ok(cosine(&have, &want))
         })
         .collect()
@@ -134,7 +185,11 @@ pub fn cosines(graph: &Arc<Graph>, forward: &Forward<'_>, sentences: &[Vec<u32>]
 pub fn cosine(a: &[f64], b: &[f64]) -> f64 {
     let sum = |f: fn(f64, f64) -> f64| a.iter().zip(b).map(|(x, y)| f(*x, *y)).sum::<f64>();
     let norm = (sum(|x, _| x * x) * sum(|_, y| y * y)).sqrt();
-    if norm > 0.0 { sum(|x, y| x * y) / norm } else { 0.0 }
+    if norm > 0.0 {
+        sum(|x, y| x * y) / norm
+    } else {
+        0.0
+    }
 }
 
 /// How an ONNX network is fed and read.
@@ -167,7 +222,15 @@ pub struct ImageUse {
 
 impl Default for OnnxUse {
     fn default() -> Self {
-        Self { options: OnnxOptions::default(), range: (0.0, 1.0), calibration: Vec::new(), image: None, labels: Vec::new(), profile: None, tolerance: 0.03 }
+        Self {
+            options: OnnxOptions::default(),
+            range: (0.0, 1.0),
+            calibration: Vec::new(),
+            image: None,
+            labels: Vec::new(),
+            profile: None,
+            tolerance: 0.03,
+        }
     }
 }
 
@@ -175,10 +238,22 @@ impl Default for OnnxUse {
 ///
 /// # Errors
 /// Those of [`onnx::lower`] and [`quantise`](crate::quantise::quantise); [`ImportError::Malformed`] when labels or image settings do not fit.
-pub fn import_onnx(bytes: &[u8], folder: Option<&Path>, settings: &OnnxUse, about: &About) -> Result<Model, ImportError> {
+pub fn import_onnx(
+    bytes: &[u8],
+    folder: Option<&Path>,
+    settings: &OnnxUse,
+    about: &About,
+) -> Result<Model, ImportError> {
     let lowered = onnx::lower(bytes, folder, &settings.options)?;
-    let inputs: Vec<Vec<f32>> = settings.calibration.iter().map(|x| lowered.input.to_stored(x)).collect();
-    let calibration = Calibration { range: settings.range, inputs };
+    let inputs: Vec<Vec<f32>> = settings
+        .calibration
+        .iter()
+        .map(|x| lowered.input.to_stored(x))
+        .collect();
+    let calibration = Calibration {
+        range: settings.range,
+        inputs,
+    };
     let (quantised, accuracy) = match settings.profile {
         Some(profile) => {
             let q = quantise(&lowered.net, &calibration, profile, SMALL_BLOCK_BITS)?;
@@ -186,14 +261,31 @@ pub fn import_onnx(bytes: &[u8], folder: Option<&Path>, settings: &OnnxUse, abou
             let accuracy = q.compare(&lowered.net, &sample)?;
             (q, accuracy)
         }
-        None => quantise_auto(&lowered.net, &calibration, SMALL_BLOCK_BITS, settings.tolerance)?,
+        None => quantise_auto(
+            &lowered.net,
+            &calibration,
+            SMALL_BLOCK_BITS,
+            settings.tolerance,
+        )?,
     };
     let report = AccuracyReport {
-        data: format!("calibration inputs, profile {:?}; float32 reference", quantised.profile),
+        data: format!(
+            "calibration inputs, profile {:?}; float32 reference",
+            quantised.profile
+        ),
         samples: accuracy.samples,
-        metrics: vec![metric("relative_error", accuracy.relative_error), metric("max_error", accuracy.max_error), metric("same_arg_max", accuracy.same_arg_max)],
+        metrics: vec![
+            metric("relative_error", accuracy.relative_error),
+            metric("max_error", accuracy.max_error),
+            metric("same_arg_max", accuracy.same_arg_max),
+        ],
     };
-    let calibration_bytes: Vec<u8> = settings.calibration.iter().flatten().flat_map(|v| v.to_le_bytes()).collect();
+    let calibration_bytes: Vec<u8> = settings
+        .calibration
+        .iter()
+        .flatten()
+        .flat_map(|v| v.to_le_bytes())
+        .collect();
     let (kind, input) = input_spec(&lowered, &quantised, settings)?;
     let output = output_spec(&lowered, &quantised, &settings.labels)?;
     let Quantised { graph, names, .. } = quantised;
@@ -218,50 +310,108 @@ pub fn import_onnx(bytes: &[u8], folder: Option<&Path>, settings: &OnnxUse, abou
     Model::new(manifest, graph, None)
 }
 
-fn input_spec(lowered: &onnx::Lowered, quantised: &Quantised, settings: &OnnxUse) -> Result<(Kind, InputSpec), ImportError> {
+fn input_spec(
+    lowered: &onnx::Lowered,
+    quantised: &Quantised,
+    settings: &OnnxUse,
+) -> Result<(Kind, InputSpec), ImportError> {
     let place = &lowered.input;
     let end = quantised.input.clone();
     let Some(image) = &settings.image else {
-        return Ok((Kind::Tensor, InputSpec::Tensor { dims: place.dims.clone(), order: place.order.clone(), ids: lowered.net.ids, end }));
+        return Ok((
+            Kind::Tensor,
+            InputSpec::Tensor {
+                dims: place.dims.clone(),
+                order: place.order.clone(),
+                ids: lowered.net.ids,
+                end,
+            },
+        ));
     };
     // [1, c, h, w] with c of 1 or 3, or [1, h, w, c]; a flat row of n is a gray square
     let (height, width, channels, axes) = match *place.dims.as_slice() {
         [1, c @ (1 | 3), h, w] => (h, w, c, [1, 2, 0]),
         [1, h, w, c @ (1 | 3)] => (h, w, c, [0, 1, 2]),
         [1, n] if n.isqrt() * n.isqrt() == n => (n.isqrt(), n.isqrt(), 1, [0, 1, 2]),
-        _ => return Err(ImportError::malformed("image settings", format!("the input is {:?}, not an image", place.dims))),
+        _ => {
+            return Err(ImportError::malformed(
+                "image settings",
+                format!("the input is {:?}, not an image", place.dims),
+            ));
+        }
     };
     // image axes (0 rows, 1 columns, 2 channels) in stored order; `axes[i]` is where file axis i + 1 lies
     let order: Vec<usize> = if place.dims.len() == 2 {
         vec![0, 1]
     } else {
         // file axis a (1-based after the batch) is image axis: for [c, h, w] 2, 0, 1
-        let file_to_image: [usize; 3] = if axes == [1, 2, 0] { [2, 0, 1] } else { [0, 1, 2] };
-        place.order.iter().filter_map(|a| a.checked_sub(1).and_then(|i| file_to_image.get(i).copied())).collect()
+        let file_to_image: [usize; 3] = if axes == [1, 2, 0] {
+            [2, 0, 1]
+        } else {
+            [0, 1, 2]
+        };
+        place
+            .order
+            .iter()
+            .filter_map(|a| a.checked_sub(1).and_then(|i| file_to_image.get(i).copied()))
+            .collect()
     };
-    let spec = InputSpec::Image { height: height as u32, width: width as u32, channels: channels as u32, mean: image.mean.clone(), std: image.std.clone(), end, order };
+    let spec = InputSpec::Image {
+        height: height as u32,
+        width: width as u32,
+        channels: channels as u32,
+        mean: image.mean.clone(),
+        std: image.std.clone(),
+        end,
+        order,
+    };
     Ok((Kind::Image, spec))
 }
 
-fn output_spec(lowered: &onnx::Lowered, quantised: &Quantised, labels: &[String]) -> Result<OutputSpec, ImportError> {
+fn output_spec(
+    lowered: &onnx::Lowered,
+    quantised: &Quantised,
+    labels: &[String],
+) -> Result<OutputSpec, ImportError> {
     let place = &lowered.output;
     let step = quantised.output.step;
     if labels.is_empty() {
-        return Ok(OutputSpec::Tensor { dims: place.dims.clone(), order: place.order.clone(), step });
+        return Ok(OutputSpec::Tensor {
+            dims: place.dims.clone(),
+            order: place.order.clone(),
+            step,
+        });
     }
     let count: usize = place.dims.iter().product();
     if count != labels.len() {
-        return Err(ImportError::malformed("labels", format!("{} labels for {count} outputs", labels.len())));
+        return Err(ImportError::malformed(
+            "labels",
+            format!("{} labels for {count} outputs", labels.len()),
+        ));
     }
-    let probabilities = matches!(quantised.graph.nodes().last().map(|n| &n.op), Some(assay_graph::Op::Softmax { .. }));
-    Ok(OutputSpec::Scores { labels: labels.to_vec(), step, probabilities })
+    let probabilities = matches!(
+        quantised.graph.nodes().last().map(|n| &n.op),
+        Some(assay_graph::Op::Softmax { .. })
+    );
+    Ok(OutputSpec::Scores {
+        labels: labels.to_vec(),
+        step,
+        probabilities,
+    })
 }
 
 fn metric(name: &str, value: f64) -> Metric {
     // six significant places are enough to read, and keep manifests equal across readers
-    Metric { name: name.to_owned(), value: (value * 1e6).round() / 1e6 }
+    Metric {
+        name: name.to_owned(),
+        value: (value * 1e6).round() / 1e6,
+    }
 }
 
 fn source(name: &str, bytes: &[u8]) -> SourceFile {
-    SourceFile { name: name.to_owned(), bytes: bytes.len() as u64, sha256: sha256_hex(bytes) }
+    SourceFile {
+        name: name.to_owned(),
+        bytes: bytes.len() as u64,
+        sha256: sha256_hex(bytes),
+    }
 }

@@ -40,7 +40,11 @@ fn fixture() -> Option<&'static Fixture> {
         let read = |i: usize| std::fs::read(&files[i]).unwrap();
         let config = BertConfig::parse(&read(1)).unwrap();
         let weights = BertWeights::parse(&read(0), &config).unwrap();
-        Some(Fixture { model: open("minilm-l6", &cache, &mut Quiet).unwrap(), config, weights })
+        Some(Fixture {
+            model: open("minilm-l6", &cache, &mut Quiet).unwrap(),
+            config,
+            weights,
+        })
     })
     .as_ref()
 }
@@ -58,10 +62,20 @@ fn float_reference_matches_onnxruntime() {
         vectors: Vec<Vec<f64>>,
     }
     let Some(f) = fixture() else { return };
-    let reference: Reference = serde_json::from_slice(&std::fs::read(common::data("minilm_reference.json")).unwrap()).unwrap();
-    let forward = Forward { config: &f.config, weights: &f.weights };
+    let reference: Reference =
+        serde_json::from_slice(&std::fs::read(common::data("minilm_reference.json")).unwrap())
+            .unwrap();
+    let forward = Forward {
+        config: &f.config,
+        weights: &f.weights,
+    };
     let text = f.model.codec().text().unwrap();
-    for ((sentence, ids), vector) in reference.sentences.iter().zip(&reference.ids).zip(&reference.vectors) {
+    for ((sentence, ids), vector) in reference
+        .sentences
+        .iter()
+        .zip(&reference.ids)
+        .zip(&reference.vectors)
+    {
         assert_eq!(&text.encode(sentence).unwrap(), ids, "{sentence}");
         let c = cosine(&wide(&forward.run(ids, &mut NoProbe)), vector);
         assert!(c > 0.999_999, "{sentence}: {c}");
@@ -76,11 +90,22 @@ fn integer_vectors_stay_close_to_float_on_held_out_sentences() {
     let held = std::fs::read_to_string(common::data("minilm_heldout.txt")).unwrap();
     let ids: Vec<Vec<u32>> = held.lines().map(|l| text.encode(l).unwrap()).collect();
     assert!(ids.len() >= 200);
-    let forward = Forward { config: &f.config, weights: &f.weights };
+    let forward = Forward {
+        config: &f.config,
+        weights: &f.weights,
+    };
     let c = cosines(&f.model.graph, &forward, &ids).unwrap();
     let mean = c.iter().sum::<f64>() / c.len() as f64;
-    let (worst, at) = c.iter().enumerate().fold((1.0, 0), |b, (i, v)| if *v < b.0 { (*v, i) } else { b });
-    println!("minilm: {} sentences, {} tokens, cosine mean {mean:.5}, worst {worst:.5} ({})", c.len(), ids.iter().map(Vec::len).sum::<usize>(), held.lines().nth(at).unwrap());
+    let (worst, at) = c
+        .iter()
+        .enumerate()
+        .fold((1.0, 0), |b, (i, v)| if *v < b.0 { (*v, i) } else { b });
+    println!(
+        "minilm: {} sentences, {} tokens, cosine mean {mean:.5}, worst {worst:.5} ({})",
+        c.len(),
+        ids.iter().map(Vec::len).sum::<usize>(),
+        held.lines().nth(at).unwrap()
+    );
     assert!(mean >= 0.995 && worst >= 0.98, "gates");
     assert!(mean >= 0.997 && worst >= 0.985, "what the recipe reaches");
 }
@@ -88,12 +113,28 @@ fn integer_vectors_stay_close_to_float_on_held_out_sentences() {
 #[test]
 fn queries_find_their_passages_as_well_as_in_float() {
     let Some(f) = fixture() else { return };
-    let pairs: Vec<[String; 2]> = serde_json::from_slice(&std::fs::read(common::data("minilm_retrieval.json")).unwrap()).unwrap();
+    let pairs: Vec<[String; 2]> =
+        serde_json::from_slice(&std::fs::read(common::data("minilm_retrieval.json")).unwrap())
+            .unwrap();
     let engine = Engine::new(f.model.graph.clone(), EngineOptions::default()).unwrap();
-    let forward = Forward { config: &f.config, weights: &f.weights };
+    let forward = Forward {
+        config: &f.config,
+        weights: &f.weights,
+    };
     let text = f.model.codec().text().unwrap();
     let integer = |s: &str| {
-        let Answer::Embedding(v) = f.model.decode(&engine.run(&f.model.encode(Request::Text(s)).unwrap()).unwrap().output).unwrap() else { panic!("no vector") };
+        let Answer::Embedding(v) = f
+            .model
+            .decode(
+                &engine
+                    .run(&f.model.encode(Request::Text(s)).unwrap())
+                    .unwrap()
+                    .output,
+            )
+            .unwrap()
+        else {
+            panic!("no vector")
+        };
         assert!((v.iter().map(|x| x * x).sum::<f32>() - 1.0).abs() < 1e-4);
         wide(&v)
     };
@@ -106,15 +147,25 @@ fn queries_find_their_passages_as_well_as_in_float() {
             .map(|(i, p)| {
                 let q = embed(&p[0]);
                 let scores: Vec<f64> = passages.iter().map(|v| cosine(&q, v)).collect();
-                let first = (0..scores.len()).fold(0, |b, j| if scores[j] > scores[b] { j } else { b });
+                let first =
+                    (0..scores.len()).fold(0, |b, j| if scores[j] > scores[b] { j } else { b });
                 (scores.iter().filter(|s| **s > scores[i]).count(), first)
             })
             .unzip()
     };
     let ((have, first), (want, float_first)) = (ranks(&integer), ranks(&float));
     let top = |r: &[usize]| r.iter().filter(|r| **r == 0).count();
-    let same = first.iter().zip(&float_first).filter(|(a, b)| a == b).count();
-    println!("retrieval: {} of {} first in integers, {} in float, same first {same}", top(&have), pairs.len(), top(&want));
+    let same = first
+        .iter()
+        .zip(&float_first)
+        .filter(|(a, b)| a == b)
+        .count();
+    println!(
+        "retrieval: {} of {} first in integers, {} in float, same first {same}",
+        top(&have),
+        pairs.len(),
+        top(&want)
+    );
     assert!(top(&have) + 1 >= top(&want) && same * 100 >= pairs.len() * 95);
 }
 
@@ -131,9 +182,24 @@ fn model_id_is_pinned_and_the_second_start_is_fast() {
 #[test]
 fn too_long_texts_are_refused_with_both_numbers() {
     let Some(f) = fixture() else { return };
-    let error = f.model.encode(Request::Text(&"word ".repeat(255))).unwrap_err();
-    assert_eq!(error, CodecError::TooLong { tokens: 257, limit: 256 });
+    let error = f
+        .model
+        .encode(Request::Text(&"word ".repeat(255)))
+        .unwrap_err();
+    assert_eq!(
+        error,
+        CodecError::TooLong {
+            tokens: 257,
+            limit: 256
+        }
+    );
     assert!(f.model.encode(Request::Text(&"word ".repeat(254))).is_ok());
-    assert!(matches!(f.model.encode(Request::Ids(&[101, 40_000, 102])), Err(CodecError::Id { id: 40_000, .. })));
-    assert!(matches!(f.model.encode(Request::Ids(&[])), Err(CodecError::TooLong { tokens: 0, .. })));
+    assert!(matches!(
+        f.model.encode(Request::Ids(&[101, 40_000, 102])),
+        Err(CodecError::Id { id: 40_000, .. })
+    ));
+    assert!(matches!(
+        f.model.encode(Request::Ids(&[])),
+        Err(CodecError::TooLong { tokens: 0, .. })
+    ));
 }

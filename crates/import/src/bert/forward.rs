@@ -70,8 +70,12 @@ impl Forward<'_> {
         let d = self.config.hidden_size;
         let mut x = Vec::with_capacity(ids.len() * d);
         for (position, id) in ids.iter().enumerate() {
-            let row = |table: &[f32], i: usize, c: usize| table.get(i * d + c).copied().unwrap_or(0.0);
-            x.extend((0..d).map(|c| row(&self.weights.words, *id as usize, c) + row(&self.weights.positions, position, c)));
+            let row =
+                |table: &[f32], i: usize, c: usize| table.get(i * d + c).copied().unwrap_or(0.0);
+            x.extend((0..d).map(|c| {
+                row(&self.weights.words, *id as usize, c)
+                    + row(&self.weights.positions, position, c)
+            }));
         }
         probe.see(Site::Embedding, 0, &x, d);
         let eps = self.config.layer_norm_eps;
@@ -81,9 +85,17 @@ impl Forward<'_> {
             probe.see(Site::AttentionInput, i, &x, d);
             let context = self.attention(i, layer, &x, probe);
             probe.see(Site::Context, i, &context, d);
-            let sum = add(&x, &float::linear(&context, &layer.output.weight, &layer.output.bias, d));
+            let sum = add(
+                &x,
+                &float::linear(&context, &layer.output.weight, &layer.output.bias, d),
+            );
             probe.see(Site::AttentionSum, i, &sum, d);
-            let mid = float::layer_norm(&sum, &layer.attention_norm.gain, &layer.attention_norm.bias, eps);
+            let mid = float::layer_norm(
+                &sum,
+                &layer.attention_norm.gain,
+                &layer.attention_norm.bias,
+                eps,
+            );
             probe.see(Site::FeedInput, i, &mid, d);
             let mut h = float::linear(&mid, &layer.up.weight, &layer.up.bias, d);
             let ffn = self.config.intermediate_size;
@@ -120,7 +132,11 @@ impl Forward<'_> {
         let scale = 1.0 / (size as f32).sqrt();
         let mut context = vec![0f32; seq * d];
         for head in 0..self.config.num_attention_heads {
-            let columns = |m: &[f32]| -> Vec<f32> { m.chunks_exact(d).flat_map(|r| r.iter().skip(head * size).take(size).copied()).collect() };
+            let columns = |m: &[f32]| -> Vec<f32> {
+                m.chunks_exact(d)
+                    .flat_map(|r| r.iter().skip(head * size).take(size).copied())
+                    .collect()
+            };
             let (q, k, v) = (columns(&q), columns(&k), columns(&v));
             let mut values = vec![0f32; v.len()];
             for (t, row) in v.chunks_exact(size).enumerate() {

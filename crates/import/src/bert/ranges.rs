@@ -16,11 +16,20 @@ pub struct Channel {
 }
 
 impl Channel {
-    const EMPTY: Self = Self { lo: f32::INFINITY, hi: f32::NEG_INFINITY, sum: 0.0, count: 0 };
+    const EMPTY: Self = Self {
+        lo: f32::INFINITY,
+        hi: f32::NEG_INFINITY,
+        sum: 0.0,
+        count: 0,
+    };
 
     /// Mean value; 0 when nothing was seen.
     pub fn mean(&self) -> f64 {
-        if self.count == 0 { 0.0 } else { self.sum / self.count as f64 }
+        if self.count == 0 {
+            0.0
+        } else {
+            self.sum / self.count as f64
+        }
     }
 
     /// Largest magnitude.
@@ -55,7 +64,10 @@ impl Ranges {
 
     /// Largest magnitude of any channel of a site.
     pub fn peak(&self, site: Site, layer: usize) -> f64 {
-        self.channels(site, layer).iter().map(Channel::peak).fold(0.0, f64::max)
+        self.channels(site, layer)
+            .iter()
+            .map(Channel::peak)
+            .fold(0.0, f64::max)
     }
 }
 
@@ -64,7 +76,10 @@ impl Probe for Ranges {
         let width = width.max(1);
         // scores have as many columns as positions: one channel for all
         let channels = if site == Site::Score { 1 } else { width };
-        let stats = self.sites.entry((site, layer)).or_insert_with(|| vec![Channel::EMPTY; channels]);
+        let stats = self
+            .sites
+            .entry((site, layer))
+            .or_insert_with(|| vec![Channel::EMPTY; channels]);
         for row in x.chunks_exact(width) {
             for (c, v) in row.iter().enumerate() {
                 if let Some(s) = stats.get_mut(if channels == 1 { 0 } else { c }) {

@@ -88,23 +88,45 @@ pub struct Scales {
 pub fn scales(config: &BertConfig, weights: &BertWeights, ranges: &Ranges) -> Scales {
     let peak_of = |values: &[f32]| values.iter().fold(0f64, |a, v| a.max(f64::from(v.abs())));
     // word and position rows each stay below 2^14, so their sum fits
-    let embedding_bits = bits_for(peak_of(&weights.words).max(peak_of(&weights.positions)), 16383.0);
+    let embedding_bits = bits_for(
+        peak_of(&weights.words).max(peak_of(&weights.positions)),
+        16383.0,
+    );
     let mut layers = Vec::with_capacity(weights.layers.len());
     let mut side_peak = 0f64;
     for (i, layer) in weights.layers.iter().enumerate() {
-        let context = per_channel(ranges.channels(Site::Context, i), &[&layer.output], CONTEXT_EXPONENT);
+        let context = per_channel(
+            ranges.channels(Site::Context, i),
+            &[&layer.output],
+            CONTEXT_EXPONENT,
+        );
         let (value, value_bits) = value_scale(ranges.channels(Site::Value, i), &context);
-        let (query, key, product) = balanced(ranges.channels(Site::Query, i), ranges.channels(Site::Key, i));
+        let (query, key, product) = balanced(
+            ranges.channels(Site::Query, i),
+            ranges.channels(Site::Key, i),
+        );
         let unit = product / (config.head_size() as f64).sqrt();
         let score_peak = 2.0 * ranges.peak(Site::Score, i) / unit;
         let score_shift = (floor_log2(score_peak.max(1.0) / I16_MAX) + 1).clamp(0, 15);
         let (side, ordinary_top) = split(ranges.channels(Site::Active, i));
         let hidden_channels = ranges.channels(Site::Hidden, i);
-        side_peak = side.iter().filter_map(|c| hidden_channels.get(*c)).map(Channel::peak).fold(side_peak, f64::max);
+        side_peak = side
+            .iter()
+            .filter_map(|c| hidden_channels.get(*c))
+            .map(Channel::peak)
+            .fold(side_peak, f64::max);
         let sum_bits = |site| bits_for(ranges.peak(site, i) * SUM_MARGIN, I16_MAX);
-        let residual_peak = if i + 1 < weights.layers.len() { ranges.peak(Site::AttentionInput, i + 1) } else { ranges.peak(Site::Output, 0) };
+        let residual_peak = if i + 1 < weights.layers.len() {
+            ranges.peak(Site::AttentionInput, i + 1)
+        } else {
+            ranges.peak(Site::Output, 0)
+        };
         layers.push(LayerScales {
-            attention_input: per_channel(ranges.channels(Site::AttentionInput, i), &[&layer.query, &layer.key, &layer.value], NORM_EXPONENT),
+            attention_input: per_channel(
+                ranges.channels(Site::AttentionInput, i),
+                &[&layer.query, &layer.key, &layer.value],
+                NORM_EXPONENT,
+            ),
             query,
             key,
             score_shift: score_shift as i8,
@@ -113,8 +135,15 @@ pub fn scales(config: &BertConfig, weights: &BertWeights, ranges: &Ranges) -> Sc
             value_bits,
             context,
             attention_sum_bits: sum_bits(Site::AttentionSum),
-            feed_input: per_channel(ranges.channels(Site::FeedInput, i), &[&layer.up], NORM_EXPONENT),
-            attention_residual_bits: bits_for(ranges.peak(Site::FeedInput, i) * SUM_MARGIN, I16_MAX),
+            feed_input: per_channel(
+                ranges.channels(Site::FeedInput, i),
+                &[&layer.up],
+                NORM_EXPONENT,
+            ),
+            attention_residual_bits: bits_for(
+                ranges.peak(Site::FeedInput, i) * SUM_MARGIN,
+                I16_MAX,
+            ),
             side,
             hidden: between(HIDDEN_LOW, ordinary_top),
             active: between(ACTIVE_LOW, ordinary_top),
@@ -123,14 +152,22 @@ pub fn scales(config: &BertConfig, weights: &BertWeights, ranges: &Ranges) -> Sc
         });
     }
     let first_peak = ranges.peak(Site::AttentionInput, 0);
-    Scales { embedding_bits, first_residual_bits: bits_for(first_peak * SUM_MARGIN, I16_MAX), side_bits: bits_for(side_peak * SUM_MARGIN, I16_MAX), layers }
+    Scales {
+        embedding_bits,
+        first_residual_bits: bits_for(first_peak * SUM_MARGIN, I16_MAX),
+        side_bits: bits_for(side_peak * SUM_MARGIN, I16_MAX),
+        layers,
+    }
 }
 
 /// `i8` over all 256 values between two reals.
 fn between(low: f64, high: f64) -> Affine {
     let high = high.max(low + 1e-3);
     let step = (high - low) / 255.0;
-    Affine { mid: vec![low + 128.0 * step], step: vec![step] }
+    Affine {
+        mid: vec![low + 128.0 * step],
+        step: vec![step],
+    }
 }
 
 fn power(x: f64, exponent: f64) -> f64 {
@@ -146,12 +183,26 @@ fn per_channel(channels: &[Channel], consumers: &[&Linear], exponent: f64) -> Af
         }
     }
     let half = |c: &Channel| (f64::from(c.hi - c.lo) / 2.0).max(1e-6);
-    let mut step: Vec<f64> = channels.iter().zip(&peaks).map(|(c, w)| power(half(c), exponent) * power(*w, exponent - 1.0)).collect();
-    let widest = channels.iter().zip(&step).map(|(c, s)| half(c) / s).fold(1e-9, f64::max);
+    let mut step: Vec<f64> = channels
+        .iter()
+        .zip(&peaks)
+        .map(|(c, w)| power(half(c), exponent) * power(*w, exponent - 1.0))
+        .collect();
+    let widest = channels
+        .iter()
+        .zip(&step)
+        .map(|(c, s)| half(c) / s)
+        .fold(1e-9, f64::max);
     for s in &mut step {
         *s *= widest / 127.0;
     }
-    Affine { mid: channels.iter().map(|c| f64::from(c.hi + c.lo) / 2.0).collect(), step }
+    Affine {
+        mid: channels
+            .iter()
+            .map(|c| f64::from(c.hi + c.lo) / 2.0)
+            .collect(),
+        step,
+    }
 }
 
 /// Values at the offsets of the weighted values and a power of two finer.
@@ -161,23 +212,49 @@ fn value_scale(channels: &[Channel], context: &Affine) -> (Affine, i32) {
         .enumerate()
         .map(|(c, r)| {
             let mid = context.mid(c);
-            (f64::from(r.hi) - mid).abs().max((f64::from(r.lo) - mid).abs()) / context.step(c).max(f64::MIN_POSITIVE)
+            (f64::from(r.hi) - mid)
+                .abs()
+                .max((f64::from(r.lo) - mid).abs())
+                / context.step(c).max(f64::MIN_POSITIVE)
         })
         .fold(0f64, f64::max);
     let bits = bits_for(peak * 1.25, I16_MAX).clamp(0, 12);
     let fine = crate::fixed::pow2(-bits);
-    (Affine { mid: context.mid.clone(), step: context.step.iter().map(|s| s * fine).collect() }, bits)
+    (
+        Affine {
+            mid: context.mid.clone(),
+            step: context.step.iter().map(|s| s * fine).collect(),
+        },
+        bits,
+    )
 }
 
 /// Queries and keys: channel j of one is scaled up by what channel j of the other is scaled down. Returns the real product of one step of each, too.
 fn balanced(queries: &[Channel], keys: &[Channel]) -> (Affine, Affine, f64) {
-    let pairs: Vec<(f64, f64)> = queries.iter().zip(keys).map(|(q, k)| (q.peak().max(1e-6), k.peak().max(1e-6))).collect();
-    let top = pairs.iter().map(|(q, k)| (q * k).sqrt()).fold(1e-6, f64::max);
+    let pairs: Vec<(f64, f64)> = queries
+        .iter()
+        .zip(keys)
+        .map(|(q, k)| (q.peak().max(1e-6), k.peak().max(1e-6)))
+        .collect();
+    let top = pairs
+        .iter()
+        .map(|(q, k)| (q * k).sqrt())
+        .fold(1e-6, f64::max);
     let step = |ratio: f64| top / 127.0 * ratio;
     let query = pairs.iter().map(|(q, k)| step((q / k).sqrt())).collect();
     let key = pairs.iter().map(|(q, k)| step((k / q).sqrt())).collect();
     let zero = vec![0.0; pairs.len()];
-    (Affine { mid: zero.clone(), step: query }, Affine { mid: zero, step: key }, (top / 127.0) * (top / 127.0))
+    (
+        Affine {
+            mid: zero.clone(),
+            step: query,
+        },
+        Affine {
+            mid: zero,
+            step: key,
+        },
+        (top / 127.0) * (top / 127.0),
+    )
 }
 
 /// The side channels (largest maxima, ascending indices) and the largest value of the others.
@@ -187,5 +264,8 @@ fn split(channels: &[Channel]) -> (Vec<usize>, f64) {
     order.sort_by(|a, b| top(b).total_cmp(&top(a)).then(a.cmp(b)));
     let rest = order.split_off(SIDE.min(order.len()));
     order.sort_unstable();
-    (order, rest.first().map_or(1.0, |c| f64::from(top(c)).max(0.1)))
+    (
+        order,
+        rest.first().map_or(1.0, |c| f64::from(top(c)).max(0.1)),
+    )
 }

@@ -19,7 +19,9 @@ pub struct Linear {
 impl Linear {
     /// Weights of output channel `r`, empty when there is none.
     pub fn row(&self, r: usize) -> &[f32] {
-        self.weight.get(r * self.cols..(r + 1) * self.cols).unwrap_or(&[])
+        self.weight
+            .get(r * self.cols..(r + 1) * self.cols)
+            .unwrap_or(&[])
     }
 
     /// Largest magnitude of each column.
@@ -88,11 +90,18 @@ impl BertWeights {
     /// [`ImportError::Malformed`] for a broken header or wrong shape or element type, [`ImportError::Missing`] for an absent tensor,
     /// [`ImportError::NotFinite`] for NaN or infinity.
     pub fn parse(bytes: &[u8], config: &BertConfig) -> Result<Self, ImportError> {
-        let tensors = SafeTensors::deserialize(bytes).map_err(|e| ImportError::malformed("safetensors file", e.to_string()))?;
+        let tensors = SafeTensors::deserialize(bytes)
+            .map_err(|e| ImportError::malformed("safetensors file", e.to_string()))?;
         let r = Reader { tensors };
         let (d, ffn) = (config.hidden_size, config.intermediate_size);
-        let types = r.floats("embeddings.token_type_embeddings.weight", &[config.type_vocab_size, d])?;
-        let mut positions = r.floats("embeddings.position_embeddings.weight", &[config.max_position_embeddings, d])?;
+        let types = r.floats(
+            "embeddings.token_type_embeddings.weight",
+            &[config.type_vocab_size, d],
+        )?;
+        let mut positions = r.floats(
+            "embeddings.position_embeddings.weight",
+            &[config.max_position_embeddings, d],
+        )?;
         for row in positions.chunks_exact_mut(d) {
             for (p, t) in row.iter_mut().zip(&types) {
                 *p += t;
@@ -128,28 +137,67 @@ impl Reader<'_> {
             .tensors
             .tensor(name)
             .or_else(|_| self.tensors.tensor(&format!("bert.{name}")))
-            .map_err(|_| ImportError::Missing { what: "tensor", name: name.to_owned() })?;
+            .map_err(|_| ImportError::Missing {
+                what: "tensor",
+                name: name.to_owned(),
+            })?;
         if view.shape() != shape {
-            return Err(ImportError::malformed(format!("tensor `{name}`"), format!("shape is {:?}, {shape:?} wanted", view.shape())));
+            return Err(ImportError::malformed(
+                format!("tensor `{name}`"),
+                format!("shape is {:?}, {shape:?} wanted", view.shape()),
+            ));
         }
         let values: Vec<f32> = match view.dtype() {
-            Dtype::F32 => view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-            Dtype::BF16 => view.data().as_chunks::<2>().0.iter().map(|b| f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16)).collect(),
-            Dtype::F16 => view.data().as_chunks::<2>().0.iter().map(|b| half(u16::from_le_bytes(*b))).collect(),
-            other => return Err(ImportError::malformed(format!("tensor `{name}`"), format!("element type {other:?}, F32, F16 or BF16 wanted"))),
+            Dtype::F32 => view
+                .data()
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .map(|b| f32::from_le_bytes(*b))
+                .collect(),
+            Dtype::BF16 => view
+                .data()
+                .as_chunks::<2>()
+                .0
+                .iter()
+                .map(|b| f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16))
+                .collect(),
+            Dtype::F16 => view
+                .data()
+                .as_chunks::<2>()
+                .0
+                .iter()
+                .map(|b| half(u16::from_le_bytes(*b)))
+                .collect(),
+            other => {
+                return Err(ImportError::malformed(
+                    format!("tensor `{name}`"),
+                    format!("element type {other:?}, F32, F16 or BF16 wanted"),
+                ));
+            }
         };
         match values.iter().position(|v| !v.is_finite()) {
-            Some(index) => Err(ImportError::NotFinite { tensor: name.to_owned(), index }),
+            Some(index) => Err(ImportError::NotFinite {
+                tensor: name.to_owned(),
+                index,
+            }),
             None => Ok(values),
         }
     }
 
     fn linear(&self, name: &str, rows: usize, cols: usize) -> Result<Linear, ImportError> {
-        Ok(Linear { weight: self.floats(&format!("{name}.weight"), &[rows, cols])?, bias: self.floats(&format!("{name}.bias"), &[rows])?, cols })
+        Ok(Linear {
+            weight: self.floats(&format!("{name}.weight"), &[rows, cols])?,
+            bias: self.floats(&format!("{name}.bias"), &[rows])?,
+            cols,
+        })
     }
 
     fn norm(&self, name: &str, width: usize) -> Result<Norm, ImportError> {
-        Ok(Norm { gain: self.floats(&format!("{name}.weight"), &[width])?, bias: self.floats(&format!("{name}.bias"), &[width])? })
+        Ok(Norm {
+            gain: self.floats(&format!("{name}.weight"), &[width])?,
+            bias: self.floats(&format!("{name}.bias"), &[width])?,
+        })
     }
 }
 

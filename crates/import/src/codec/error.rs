@@ -66,7 +66,9 @@ pub enum CodecError {
         why: String,
     },
     /// An image of another size, not a whole multiple or part.
-    #[error("the image is {have_width} x {have_height}, the model takes {want_width} x {want_height} or a whole multiple")]
+    #[error(
+        "the image is {have_width} x {have_height}, the model takes {want_width} x {want_height} or a whole multiple"
+    )]
     ImageSize {
         /// Columns sent.
         have_width: u32,

@@ -60,14 +60,32 @@ impl Codec {
     ///
     /// # Errors
     /// [`CodecError::Tokenizer`] when a text model lacks its tokenizer or it can't be read, [`CodecError::Manifest`] when manifest and graph disagree.
-    pub fn new(manifest: &Manifest, graph: &Graph, tokenizer: Option<&[u8]>) -> Result<Self, CodecError> {
-        let ty = graph.input_type().ok_or_else(|| CodecError::Manifest { why: "the graph is empty".into() })?;
+    pub fn new(
+        manifest: &Manifest,
+        graph: &Graph,
+        tokenizer: Option<&[u8]>,
+    ) -> Result<Self, CodecError> {
+        let ty = graph.input_type().ok_or_else(|| CodecError::Manifest {
+            why: "the graph is empty".into(),
+        })?;
         let text = match (&manifest.input, tokenizer) {
-            (InputSpec::Text { max_tokens, .. }, Some(json)) => Some(TextCodec::new(json, *max_tokens)?),
-            (InputSpec::Text { .. }, None) => return Err(CodecError::Tokenizer { why: "tokenizer.json is missing".into() }),
+            (InputSpec::Text { max_tokens, .. }, Some(json)) => {
+                Some(TextCodec::new(json, *max_tokens)?)
+            }
+            (InputSpec::Text { .. }, None) => {
+                return Err(CodecError::Tokenizer {
+                    why: "tokenizer.json is missing".into(),
+                });
+            }
             _ => None,
         };
-        let codec = Self { input: manifest.input.clone(), output: manifest.output.clone(), text, dtype: ty.dtype, dims: ty.dims(1) };
+        let codec = Self {
+            input: manifest.input.clone(),
+            output: manifest.output.clone(),
+            text,
+            dtype: ty.dtype,
+            dims: ty.dims(1),
+        };
         codec.check(graph)?;
         Ok(codec)
     }
@@ -78,25 +96,48 @@ impl Codec {
         let want: usize = self.dims.iter().product();
         let have = match &self.input {
             InputSpec::Text { .. } => want,
-            InputSpec::Image { height, width, channels, mean, std, order, .. } => {
+            InputSpec::Image {
+                height,
+                width,
+                channels,
+                mean,
+                std,
+                order,
+                ..
+            } => {
                 let n = *channels as usize;
-                if mean.len() != n || std.len() != n || std.iter().any(|s| *s == 0.0) || !matches!(n, 1 | 3) || order.iter().any(|a| *a > 2) {
-                    return disagree(format!("an image of {channels} channels with {} means and {} deviations", mean.len(), std.len()));
+                if mean.len() != n
+                    || std.len() != n
+                    || std.contains(&0.0)
+                    || !matches!(n, 1 | 3)
+                    || order.iter().any(|a| *a > 2)
+                {
+                    return disagree(format!(
+                        "an image of {channels} channels with {} means and {} deviations",
+                        mean.len(),
+                        std.len()
+                    ));
                 }
                 (u64::from(*height) * u64::from(*width) * u64::from(*channels)) as usize
             }
             InputSpec::Tensor { dims, .. } => dims.iter().fold(1usize, |a, d| a.saturating_mul(*d)),
         };
         if have != want {
-            return disagree(format!("the input has {have} elements in the manifest and {want} in the graph"));
+            return disagree(format!(
+                "the input has {have} elements in the manifest and {want} in the graph"
+            ));
         }
         let have = match &self.output {
             OutputSpec::Embedding { width, .. } => *width as usize,
             OutputSpec::Scores { labels, .. } => labels.len(),
-            OutputSpec::Tensor { dims, .. } => dims.iter().fold(1usize, |a, d| a.saturating_mul(*d)),
+            OutputSpec::Tensor { dims, .. } => {
+                dims.iter().fold(1usize, |a, d| a.saturating_mul(*d))
+            }
         };
         if have != outputs {
-            return disagree(format!("the output has {have} elements in the manifest and {outputs} in the graph"));
+            return disagree(format!(
+                "the output has {have} elements in the manifest and {outputs} in the graph"
+            ));
         }
         Ok(())
     }
@@ -113,11 +154,24 @@ impl Codec {
     pub fn encode(&self, request: Request<'_>) -> Result<Tensor, CodecError> {
         match (&self.input, request) {
             (InputSpec::Text { .. }, Request::Text(text)) => {
-                let codec = self.text.as_ref().ok_or_else(|| CodecError::Tokenizer { why: "tokenizer.json is missing".into() })?;
+                let codec = self.text.as_ref().ok_or_else(|| CodecError::Tokenizer {
+                    why: "tokenizer.json is missing".into(),
+                })?;
                 self.ids(&codec.encode(text)?)
             }
             (InputSpec::Text { .. }, Request::Ids(ids)) => self.ids(ids),
-            (InputSpec::Image { height, width, channels, mean, std, end, order }, Request::Png(png)) => {
+            (
+                InputSpec::Image {
+                    height,
+                    width,
+                    channels,
+                    mean,
+                    std,
+                    end,
+                    order,
+                },
+                Request::Png(png),
+            ) => {
                 let image = Image::decode(png)?.fitted(*width, *height, *channels)?;
                 let c = *channels as usize;
                 let ints: Vec<i32> = image
@@ -126,23 +180,57 @@ impl Codec {
                     .enumerate()
                     .map(|(i, byte)| {
                         let at = |v: &[f64], default: f64| v.get(i % c).copied().unwrap_or(default);
-                        to_int((f64::from(*byte) / 255.0 - at(mean, 0.0)) / at(std, 1.0), end)
+                        to_int(
+                            (f64::from(*byte) / 255.0 - at(mean, 0.0)) / at(std, 1.0),
+                            end,
+                        )
                     })
                     .collect();
-                let place = Place { name: String::new(), dims: vec![*height as usize, *width as usize, c], order: order.clone() };
-                let stored: Vec<i32> = place.index().iter().filter_map(|i| ints.get(*i).copied()).collect();
+                let place = Place {
+                    name: String::new(),
+                    dims: vec![*height as usize, *width as usize, c],
+                    order: order.clone(),
+                };
+                let stored: Vec<i32> = place
+                    .index()
+                    .iter()
+                    .filter_map(|i| ints.get(*i).copied())
+                    .collect();
                 self.tensor(&stored)
             }
-            (InputSpec::Tensor { dims, order, ids, end }, Request::Numbers(values)) => {
+            (
+                InputSpec::Tensor {
+                    dims,
+                    order,
+                    ids,
+                    end,
+                },
+                Request::Numbers(values),
+            ) => {
                 let want: usize = dims.iter().product();
                 if values.len() != want {
-                    return Err(CodecError::Size { what: "numbers", have: values.len(), want });
+                    return Err(CodecError::Size {
+                        what: "numbers",
+                        have: values.len(),
+                        want,
+                    });
                 }
-                if let Some(index) = values.iter().position(|v| !v.is_finite() || *ids && v.fract() != 0.0) {
+                if let Some(index) = values
+                    .iter()
+                    .position(|v| !v.is_finite() || *ids && v.fract() != 0.0)
+                {
                     return Err(CodecError::NotANumber { index });
                 }
-                let place = Place { name: String::new(), dims: dims.clone(), order: order.clone() };
-                let ints: Vec<i32> = place.index().iter().map(|i| to_int(values.get(*i).copied().unwrap_or(0.0), end)).collect();
+                let place = Place {
+                    name: String::new(),
+                    dims: dims.clone(),
+                    order: order.clone(),
+                };
+                let ints: Vec<i32> = place
+                    .index()
+                    .iter()
+                    .map(|i| to_int(values.get(*i).copied().unwrap_or(0.0), end))
+                    .collect();
                 self.tensor(&ints)
             }
             (input, request) => Err(CodecError::Kind {
@@ -162,19 +250,44 @@ impl Codec {
     }
 
     fn ids(&self, ids: &[u32]) -> Result<Tensor, CodecError> {
-        let InputSpec::Text { max_tokens, vocabulary, .. } = &self.input else { return Err(CodecError::Kind { have: "token ids", want: "something else" }) };
+        let InputSpec::Text {
+            max_tokens,
+            vocabulary,
+            ..
+        } = &self.input
+        else {
+            return Err(CodecError::Kind {
+                have: "token ids",
+                want: "something else",
+            });
+        };
         if ids.is_empty() || ids.len() > *max_tokens as usize {
-            return Err(CodecError::TooLong { tokens: ids.len(), limit: *max_tokens as usize });
+            return Err(CodecError::TooLong {
+                tokens: ids.len(),
+                limit: *max_tokens as usize,
+            });
         }
         if let Some(id) = ids.iter().find(|id| **id >= *vocabulary) {
-            return Err(CodecError::Id { id: *id, vocabulary: *vocabulary });
+            return Err(CodecError::Id {
+                id: *id,
+                vocabulary: *vocabulary,
+            });
         }
-        Ok(Tensor { dims: vec![ids.len()], data: Data::I32(ids.iter().map(|i| *i as i32).collect()) })
+        Ok(Tensor {
+            dims: vec![ids.len()],
+            data: Data::I32(ids.iter().map(|i| *i as i32).collect()),
+        })
     }
 
     fn tensor(&self, ints: &[i32]) -> Result<Tensor, CodecError> {
-        let size = |_| CodecError::Size { what: "input", have: ints.len(), want: self.dims.iter().product() };
-        let data = Data::from_i32(self.dtype, ints).ok_or_else(|| CodecError::Manifest { why: "the declared range leaves the element type".into() })?;
+        let size = |_| CodecError::Size {
+            what: "input",
+            have: ints.len(),
+            want: self.dims.iter().product(),
+        };
+        let data = Data::from_i32(self.dtype, ints).ok_or_else(|| CodecError::Manifest {
+            why: "the declared range leaves the element type".into(),
+        })?;
         Tensor::new(self.dims.clone(), data).map_err(size)
     }
 
@@ -184,35 +297,71 @@ impl Codec {
     /// [`CodecError::Size`] when the tensor is not the model's output.
     pub fn decode(&self, output: &Tensor) -> Result<Answer, CodecError> {
         let ints = output.data.to_i32();
-        let sized = |want: usize| if ints.len() == want { Ok(()) } else { Err(CodecError::Size { what: "output", have: ints.len(), want }) };
+        let sized = |want: usize| {
+            if ints.len() == want {
+                Ok(())
+            } else {
+                Err(CodecError::Size {
+                    what: "output",
+                    have: ints.len(),
+                    want,
+                })
+            }
+        };
         match &self.output {
             OutputSpec::Embedding { width, .. } => {
                 sized(*width as usize)?;
                 // the step cancels; sums of squares of i32 fit f64 well
-                let norm = ints.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>().sqrt().max(f64::MIN_POSITIVE);
-                Ok(Answer::Embedding(ints.iter().map(|v| (f64::from(*v) / norm) as f32).collect()))
+                let norm = ints
+                    .iter()
+                    .map(|v| f64::from(*v) * f64::from(*v))
+                    .sum::<f64>()
+                    .sqrt()
+                    .max(f64::MIN_POSITIVE);
+                Ok(Answer::Embedding(
+                    ints.iter().map(|v| (f64::from(*v) / norm) as f32).collect(),
+                ))
             }
-            OutputSpec::Scores { labels, step, probabilities } => {
+            OutputSpec::Scores {
+                labels,
+                step,
+                probabilities,
+            } => {
                 sized(labels.len())?;
-                let mut scores: Vec<f32> = ints.iter().map(|v| (f64::from(*v) * step) as f32).collect();
+                let mut scores: Vec<f32> =
+                    ints.iter().map(|v| (f64::from(*v) * step) as f32).collect();
                 if !probabilities {
                     crate::float::softmax(&mut scores);
                 }
-                let mut answer: Vec<(String, f32, i32)> = labels.iter().zip(scores).zip(&ints).map(|((l, s), i)| (l.clone(), s, *i)).collect();
+                let mut answer: Vec<(String, f32, i32)> = labels
+                    .iter()
+                    .zip(scores)
+                    .zip(&ints)
+                    .map(|((l, s), i)| (l.clone(), s, *i))
+                    .collect();
                 // stable: equal integers keep the order of classes, as arg max does
-                answer.sort_by(|a, b| b.2.cmp(&a.2));
-                Ok(Answer::Scores(answer.into_iter().map(|(l, s, _)| (l, s)).collect()))
+                answer.sort_by_key(|a| std::cmp::Reverse(a.2));
+                Ok(Answer::Scores(
+                    answer.into_iter().map(|(l, s, _)| (l, s)).collect(),
+                ))
             }
             OutputSpec::Tensor { dims, order, step } => {
                 sized(dims.iter().product())?;
-                let place = Place { name: String::new(), dims: dims.clone(), order: order.clone() };
+                let place = Place {
+                    name: String::new(),
+                    dims: dims.clone(),
+                    order: order.clone(),
+                };
                 let mut values = vec![0f32; ints.len()];
                 for (i, v) in place.index().iter().zip(&ints) {
                     if let Some(slot) = values.get_mut(*i) {
                         *slot = (f64::from(*v) * step) as f32;
                     }
                 }
-                Ok(Answer::Numbers { dims: dims.clone(), values })
+                Ok(Answer::Numbers {
+                    dims: dims.clone(),
+                    values,
+                })
             }
         }
     }

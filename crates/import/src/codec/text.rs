@@ -23,13 +23,21 @@ impl TextCodec {
     /// [`CodecError::Tokenizer`] when it can't be read.
     pub fn new(tokenizer_json: &[u8], max_tokens: u32) -> Result<Self, CodecError> {
         if tokenizer_json.len() > MAX_TOKENIZER_BYTES {
-            return Err(CodecError::Tokenizer { why: format!("{} bytes, at most {MAX_TOKENIZER_BYTES} accepted", tokenizer_json.len()) });
+            return Err(CodecError::Tokenizer {
+                why: format!(
+                    "{} bytes, at most {MAX_TOKENIZER_BYTES} accepted",
+                    tokenizer_json.len()
+                ),
+            });
         }
         let bad = |e: tokenizers::Error| CodecError::Tokenizer { why: e.to_string() };
         let mut tokenizer = Tokenizer::from_bytes(tokenizer_json).map_err(bad)?;
         tokenizer.with_truncation(None).map_err(bad)?;
         tokenizer.with_padding(None);
-        Ok(Self { tokenizer, max_tokens })
+        Ok(Self {
+            tokenizer,
+            max_tokens,
+        })
     }
 
     /// Token ids with the model's special tokens ([CLS] … [SEP]).
@@ -38,12 +46,22 @@ impl TextCodec {
     /// [`CodecError::TooLong`] with both numbers; never truncates.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, CodecError> {
         if text.len() > MAX_TEXT_BYTES {
-            return Err(CodecError::TooManyBytes { what: "text", bytes: text.len(), limit: MAX_TEXT_BYTES });
+            return Err(CodecError::TooManyBytes {
+                what: "text",
+                bytes: text.len(),
+                limit: MAX_TEXT_BYTES,
+            });
         }
-        let encoding = self.tokenizer.encode_fast(text, true).map_err(|e| CodecError::Tokenizer { why: e.to_string() })?;
+        let encoding = self
+            .tokenizer
+            .encode_fast(text, true)
+            .map_err(|e| CodecError::Tokenizer { why: e.to_string() })?;
         let ids = encoding.get_ids().to_vec();
         if ids.len() > self.max_tokens as usize {
-            return Err(CodecError::TooLong { tokens: ids.len(), limit: self.max_tokens as usize });
+            return Err(CodecError::TooLong {
+                tokens: ids.len(),
+                limit: self.max_tokens as usize,
+            });
         }
         Ok(ids)
     }

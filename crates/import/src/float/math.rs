@@ -67,7 +67,11 @@ pub fn floor_log2(x: f64) -> i32 {
     }
     let bits = x.to_bits();
     let exponent = ((bits >> 52) & 0x7ff) as i32;
-    if exponent == 0 { 63 - bits.leading_zeros() as i32 - 1074 } else { exponent - 1023 }
+    if exponent == 0 {
+        63 - bits.leading_zeros() as i32 - 1074
+    } else {
+        exponent - 1023
+    }
 }
 
 /// Error function, by the series of positive terms `2/√π · e^(−x²) · Σ 2^k x^(2k+1) / (2k+1)!!` (Abramowitz & Stegun 7.1.6); ±1 beyond ±6.

@@ -20,12 +20,19 @@ pub fn linear(x: &[f32], w: &[f32], bias: &[f32], cols: usize) -> Vec<f32> {
     let rows = w.len() / cols;
     let tokens = x.len() / cols;
     let mut out = vec![0f32; tokens * rows];
-    for (xs, ys) in x.chunks(cols * TILE).zip(out.chunks_mut((rows * TILE).max(1))) {
+    for (xs, ys) in x
+        .chunks(cols * TILE)
+        .zip(out.chunks_mut((rows * TILE).max(1)))
+    {
         let mut lines = xs.chunks_exact(cols);
         let tile: [&[f32]; TILE] = std::array::from_fn(|_| lines.next().unwrap_or(&[]));
         for (r, row) in w.chunks_exact(cols).enumerate() {
             let b = bias.get(r).copied().unwrap_or(0.0);
-            let sums = if tile.iter().all(|t| t.len() == cols) { dots(&tile, row) } else { tile.map(|x| dot(x, row)) };
+            let sums = if tile.iter().all(|t| t.len() == cols) {
+                dots(&tile, row)
+            } else {
+                tile.map(|x| dot(x, row))
+            };
             for (t, sum) in sums.into_iter().enumerate() {
                 if let Some(y) = ys.get_mut(t * rows + r) {
                     *y = sum + b;
@@ -77,9 +84,15 @@ pub fn layer_norm(x: &[f32], gain: &[f32], bias: &[f32], eps: f64) -> Vec<f32> {
     let mut out = Vec::with_capacity(x.len());
     for row in x.chunks_exact(n) {
         let mean = row.iter().map(|v| f64::from(*v)).sum::<f64>() / n as f64;
-        let var = row.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / n as f64;
+        let var = row
+            .iter()
+            .map(|v| (f64::from(*v) - mean).powi(2))
+            .sum::<f64>()
+            / n as f64;
         let inverse = 1.0 / (var + eps).sqrt();
-        out.extend(row.iter().zip(gain.iter().zip(bias)).map(|(v, (g, b))| ((f64::from(*v) - mean) * inverse * f64::from(*g) + f64::from(*b)) as f32));
+        out.extend(row.iter().zip(gain.iter().zip(bias)).map(|(v, (g, b))| {
+            ((f64::from(*v) - mean) * inverse * f64::from(*g) + f64::from(*b)) as f32
+        }));
     }
     out
 }

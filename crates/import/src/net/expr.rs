@@ -81,24 +81,36 @@ pub struct Expr {
 impl Expr {
     /// The variable.
     pub fn x() -> Self {
-        Self { term: Arc::new(Term::X), size: 1 }
+        Self {
+            term: Arc::new(Term::X),
+            size: 1,
+        }
     }
 
     /// A constant.
     pub fn constant(value: f64) -> Self {
-        Self { term: Arc::new(Term::Const(value)), size: 1 }
+        Self {
+            term: Arc::new(Term::Const(value)),
+            size: 1,
+        }
     }
 
     /// `f(self)`; `None` when the function has grown too large.
     pub fn unary(self, f: Unary) -> Option<Self> {
         let size = self.size + 1;
-        (size <= MAX_SIZE).then(|| Self { term: Arc::new(Term::Unary(f, self)), size })
+        (size <= MAX_SIZE).then(|| Self {
+            term: Arc::new(Term::Unary(f, self)),
+            size,
+        })
     }
 
     /// `f(a, b)`; `None` when the function has grown too large.
     pub fn binary(f: Binary, a: Self, b: Self) -> Option<Self> {
         let size = a.size + b.size + 1;
-        (size <= MAX_SIZE).then(|| Self { term: Arc::new(Term::Binary(f, a, b)), size })
+        (size <= MAX_SIZE).then(|| Self {
+            term: Arc::new(Term::Binary(f, a, b)),
+            size,
+        })
     }
 
     /// Value at `x`; may be NaN or infinite where the function is.
@@ -144,7 +156,11 @@ impl Expr {
                     _ => return None,
                 };
                 let (lo, hi) = inner.clamp()?;
-                Some(if *f == Binary::Min { (lo.min(limit), hi.min(limit)) } else { (lo.max(limit), hi.max(limit)) })
+                Some(if *f == Binary::Min {
+                    (lo.min(limit), hi.min(limit))
+                } else {
+                    (lo.max(limit), hi.max(limit))
+                })
             }
             _ => None,
         }
@@ -173,7 +189,9 @@ fn unary(f: Unary, x: f64) -> f64 {
         Unary::Tanh => float::tanh(x),
         Unary::Erf => float::erf(x),
         Unary::Gelu => float::gelu(x),
-        Unary::GeluTanh => 0.5 * x * (1.0 + float::tanh(0.797_884_560_802_865_4 * (x + 0.044_715 * x * x * x))),
+        Unary::GeluTanh => {
+            0.5 * x * (1.0 + float::tanh(0.797_884_560_802_865_4 * (x + 0.044_715 * x * x * x)))
+        }
         Unary::Exp => float::exp(x),
         Unary::Log => float::ln(x),
         Unary::Sqrt => x.max(0.0).sqrt(),
@@ -216,9 +234,19 @@ mod tests {
     #[test]
     fn affine_and_clamp_are_recognised_by_form() {
         let x = Expr::x();
-        let e = Expr::binary(Binary::Add, Expr::binary(Binary::Mul, x.clone(), Expr::constant(3.0)).unwrap(), Expr::constant(1.0)).unwrap();
+        let e = Expr::binary(
+            Binary::Add,
+            Expr::binary(Binary::Mul, x.clone(), Expr::constant(3.0)).unwrap(),
+            Expr::constant(1.0),
+        )
+        .unwrap();
         assert_eq!(e.affine(), Some((3.0, 1.0)));
-        let clip = Expr::binary(Binary::Min, x.clone().unary(Unary::Relu).unwrap(), Expr::constant(6.0)).unwrap();
+        let clip = Expr::binary(
+            Binary::Min,
+            x.clone().unary(Unary::Relu).unwrap(),
+            Expr::constant(6.0),
+        )
+        .unwrap();
         assert_eq!(clip.clamp(), Some((0.0, 6.0)));
         assert!(clip.affine().is_none());
         assert_eq!(clip.at(9.0), 6.0);

@@ -132,7 +132,15 @@ pub struct Net {
 impl NetOp {
     /// Operators that move or repeat values without computing new ones: their output reads at the scale of their input.
     pub const fn passes_values(&self) -> bool {
-        matches!(self, Self::MaxPool(_) | Self::AvgPool(_) | Self::Transpose(_) | Self::Reshape | Self::Slice { .. } | Self::Clamp { .. })
+        matches!(
+            self,
+            Self::MaxPool(_)
+                | Self::AvgPool(_)
+                | Self::Transpose(_)
+                | Self::Reshape
+                | Self::Slice { .. }
+                | Self::Clamp { .. }
+        )
     }
 }
 
@@ -183,9 +191,17 @@ impl Net {
             .iter()
             .map(|n| match &n.op {
                 NetOp::Linear { cols, .. } => len(&n.dims) * *cols as u64,
-                NetOp::Conv { weight, bias, .. } => len(&n.dims) * (weight.len() / bias.len().max(1)) as u64,
+                NetOp::Conv { weight, bias, .. } => {
+                    len(&n.dims) * (weight.len() / bias.len().max(1)) as u64
+                }
                 NetOp::MatMul => {
-                    let k = n.inputs.first().and_then(|i| self.nodes.get(*i)).and_then(|a| a.dims.last()).copied().unwrap_or(0);
+                    let k = n
+                        .inputs
+                        .first()
+                        .and_then(|i| self.nodes.get(*i))
+                        .and_then(|a| a.dims.last())
+                        .copied()
+                        .unwrap_or(0);
                     len(&n.dims) * k as u64
                 }
                 _ => 0,

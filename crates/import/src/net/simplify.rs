@@ -7,9 +7,19 @@ impl Net {
     pub fn simplify(&mut self) {
         let consumers = self.consumers();
         for i in 0..self.nodes.len() {
-            let (Some(&[reader]), false) = (consumers.get(i).map(Vec::as_slice), i + 1 == self.nodes.len()) else { continue };
-            let Some(NetOp::Channel { scale, bias }) = self.nodes.get(i).map(|n| n.op.clone()) else { continue };
-            let Some(source) = self.nodes.get(i).and_then(|n| n.inputs.first().copied()) else { continue };
+            let (Some(&[reader]), false) = (
+                consumers.get(i).map(Vec::as_slice),
+                i + 1 == self.nodes.len(),
+            ) else {
+                continue;
+            };
+            let Some(NetOp::Channel { scale, bias }) = self.nodes.get(i).map(|n| n.op.clone())
+            else {
+                continue;
+            };
+            let Some(source) = self.nodes.get(i).and_then(|n| n.inputs.first().copied()) else {
+                continue;
+            };
             if let Some(node) = self.nodes.get_mut(reader)
                 && absorb(&mut node.op, &scale, &bias)
             {
@@ -20,7 +30,9 @@ impl Net {
     }
 
     fn drop_unread(&mut self) {
-        let Some(last) = self.nodes.len().checked_sub(1) else { return };
+        let Some(last) = self.nodes.len().checked_sub(1) else {
+            return;
+        };
         let mut keep = vec![false; self.nodes.len()];
         let mut stack = vec![last];
         while let Some(i) = stack.pop() {
@@ -28,7 +40,12 @@ impl Net {
                 && !*k
             {
                 *k = true;
-                stack.extend(self.nodes.get(i).into_iter().flat_map(|n| n.inputs.iter().copied()));
+                stack.extend(
+                    self.nodes
+                        .get(i)
+                        .into_iter()
+                        .flat_map(|n| n.inputs.iter().copied()),
+                );
             }
         }
         if let Some(first) = keep.first_mut() {
@@ -64,7 +81,12 @@ fn absorb(op: &mut NetOp, scale: &[f32], shift: &[f32]) -> bool {
             true
         }
         // a convolution with padding reads zeros outside the image, which an offset would not reach
-        NetOp::Conv { weight, bias, window, groups: 1 } if window.pad == [0; 4] || shift.iter().all(|b| *b == 0.0) => {
+        NetOp::Conv {
+            weight,
+            bias,
+            window,
+            groups: 1,
+        } if window.pad == [0; 4] || shift.iter().all(|b| *b == 0.0) => {
             let patch = weight.len() / bias.len().max(1);
             for (row, b) in weight.chunks_exact_mut(patch.max(1)).zip(bias) {
                 for cell in row.chunks_exact_mut(scale.len().max(1)) {

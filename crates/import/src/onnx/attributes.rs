@@ -16,7 +16,11 @@ pub struct NodeView<'a> {
 impl<'a> NodeView<'a> {
     /// Name, or first output where there is none.
     pub fn name(&self) -> &'a str {
-        if self.proto.name.is_empty() { self.proto.output.first().map_or("", String::as_str) } else { &self.proto.name }
+        if self.proto.name.is_empty() {
+            self.proto.output.first().map_or("", String::as_str)
+        } else {
+            &self.proto.name
+        }
     }
 
     /// Operator name, with its domain unless it is the standard one.
@@ -29,7 +33,11 @@ impl<'a> NodeView<'a> {
 
     /// Error for something about this node that has no integer form.
     pub fn unsupported(&self, why: impl Into<String>) -> ImportError {
-        ImportError::Unsupported { op: self.op(), node: self.name().to_owned(), why: why.into() }
+        ImportError::Unsupported {
+            op: self.op(),
+            node: self.name().to_owned(),
+            why: why.into(),
+        }
     }
 
     /// Error for a node that breaks the rules of its operator.
@@ -63,7 +71,8 @@ impl<'a> NodeView<'a> {
 
     /// String attribute or its default; empty when not UTF-8.
     pub fn text(&self, name: &str, default: &'a str) -> &'a str {
-        self.get(name).map_or(default, |a| std::str::from_utf8(&a.s).unwrap_or(""))
+        self.get(name)
+            .map_or(default, |a| std::str::from_utf8(&a.s).unwrap_or(""))
     }
 
     /// Tensor attribute, if present.
@@ -73,17 +82,26 @@ impl<'a> NodeView<'a> {
 
     /// Integer list of small non-negative numbers, if present.
     pub fn sizes(&self, name: &str) -> Result<Option<Vec<usize>>, ImportError> {
-        self.ints(name).map(|v| checked_dims(v).ok_or_else(|| self.malformed(format!("{name} is {v:?}")))).transpose()
+        self.ints(name)
+            .map(|v| checked_dims(v).ok_or_else(|| self.malformed(format!("{name} is {v:?}"))))
+            .transpose()
     }
 
     /// Name of input `i`; `None` when absent or empty.
     pub fn input(&self, i: usize) -> Option<&'a str> {
-        self.proto.input.get(i).map(String::as_str).filter(|n| !n.is_empty())
+        self.proto
+            .input
+            .get(i)
+            .map(String::as_str)
+            .filter(|n| !n.is_empty())
     }
 
     /// Axis attribute or argument, negative counted from the end of `rank`.
     pub fn axis(&self, axis: i64, rank: usize) -> Result<usize, ImportError> {
         let at = if axis < 0 { axis + rank as i64 } else { axis };
-        usize::try_from(at).ok().filter(|a| *a < rank).ok_or_else(|| self.malformed(format!("axis {axis} of {rank} dimensions")))
+        usize::try_from(at)
+            .ok()
+            .filter(|a| *a < rank)
+            .ok_or_else(|| self.malformed(format!("axis {axis} of {rank} dimensions")))
     }
 }

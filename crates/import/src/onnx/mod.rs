@@ -52,7 +52,10 @@ impl Place {
 
     /// Values in the file's order, as the graph stores them; missing ones are 0.
     pub fn to_stored(&self, values: &[f32]) -> Vec<f32> {
-        self.index().iter().map(|i| values.get(*i).copied().unwrap_or(0.0)).collect()
+        self.index()
+            .iter()
+            .map(|i| values.get(*i).copied().unwrap_or(0.0))
+            .collect()
     }
 }
 
@@ -71,15 +74,34 @@ pub struct Lowered {
 ///
 /// # Errors
 /// [`ImportError::Malformed`], [`ImportError::Limit`], [`ImportError::NotFinite`] for broken or hostile files, [`ImportError::Unsupported`] with operator and node.
-pub fn lower(bytes: &[u8], folder: Option<&Path>, options: &OnnxOptions) -> Result<Lowered, ImportError> {
+pub fn lower(
+    bytes: &[u8],
+    folder: Option<&Path>,
+    options: &OnnxOptions,
+) -> Result<Lowered, ImportError> {
     ImportError::check("ONNX file bytes", bytes.len() as u64, MAX_FILE)?;
-    let model = proto::ModelProto::decode(bytes).map_err(|e| ImportError::malformed("ONNX file", e.to_string()))?;
-    let graph = model.graph.as_ref().ok_or_else(|| ImportError::malformed("ONNX file", "it has no graph"))?;
+    let model = proto::ModelProto::decode(bytes)
+        .map_err(|e| ImportError::malformed("ONNX file", e.to_string()))?;
+    let graph = model
+        .graph
+        .as_ref()
+        .ok_or_else(|| ImportError::malformed("ONNX file", "it has no graph"))?;
     ImportError::check("ONNX nodes", graph.node.len() as u64, MAX_NODES)?;
     ImportError::check("ONNX constants", graph.initializer.len() as u64, MAX_NODES)?;
-    let opset = model.opset_import.iter().find(|o| matches!(o.domain.as_str(), "" | "ai.onnx")).map_or(0, |o| o.version);
+    let opset = model
+        .opset_import
+        .iter()
+        .find(|o| matches!(o.domain.as_str(), "" | "ai.onnx"))
+        .map_or(0, |o| o.version);
     if !OPSETS.contains(&opset) {
-        return Err(ImportError::malformed("ONNX file", format!("opset {opset}, {} to {} supported", OPSETS.start(), OPSETS.end())));
+        return Err(ImportError::malformed(
+            "ONNX file",
+            format!(
+                "opset {opset}, {} to {} supported",
+                OPSETS.start(),
+                OPSETS.end()
+            ),
+        ));
     }
     lower::Lower::new(graph, opset, folder, options)?.finish()
 }

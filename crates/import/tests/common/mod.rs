@@ -1,5 +1,9 @@
 //! Reading of test data.
-#![allow(dead_code, clippy::unwrap_used, reason = "each test file uses a part; a test stops at the first surprise")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "each test file uses a part; a test stops at the first surprise"
+)]
 
 use std::path::PathBuf;
 
@@ -17,11 +21,15 @@ pub struct Fixture {
 }
 
 pub fn data(path: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(path)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data")
+        .join(path)
 }
 
 pub fn fixture(name: &str) -> Fixture {
-    let mut f: Fixture = serde_json::from_slice(&std::fs::read(data(&format!("fixtures/{name}.json"))).unwrap()).unwrap();
+    let mut f: Fixture =
+        serde_json::from_slice(&std::fs::read(data(&format!("fixtures/{name}.json"))).unwrap())
+            .unwrap();
     f.onnx = std::fs::read(data(&format!("fixtures/{name}.onnx"))).unwrap();
     f
 }
@@ -31,6 +39,11 @@ pub fn bench(name: &str) -> (Vec<u8>, Vec<f32>) {
     struct Input {
         input_data: Vec<Vec<f32>>,
     }
-    let input: Input = serde_json::from_slice(&std::fs::read(data(&format!("bench/{name}.input.json"))).unwrap()).unwrap();
-    (std::fs::read(data(&format!("bench/{name}.onnx"))).unwrap(), input.input_data[0].clone())
+    let input: Input =
+        serde_json::from_slice(&std::fs::read(data(&format!("bench/{name}.input.json"))).unwrap())
+            .unwrap();
+    (
+        std::fs::read(data(&format!("bench/{name}.onnx"))).unwrap(),
+        input.input_data[0].clone(),
+    )
 }

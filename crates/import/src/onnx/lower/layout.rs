@@ -10,18 +10,29 @@ pub(super) fn plain(dims: &[usize]) -> Vec<usize> {
 }
 
 fn wide(dims: &[usize], order: &[usize]) -> Vec<usize> {
-    order.iter().copied().filter(|a| dims.get(*a) != Some(&1)).collect()
+    order
+        .iter()
+        .copied()
+        .filter(|a| dims.get(*a) != Some(&1))
+        .collect()
 }
 
 fn at(dims: &[usize], order: &[usize]) -> Vec<usize> {
-    order.iter().map(|a| dims.get(*a).copied().unwrap_or(1)).collect()
+    order
+        .iter()
+        .map(|a| dims.get(*a).copied().unwrap_or(1))
+        .collect()
 }
 
 impl Val {
     /// The same tensor in another node of equal dimensions.
     pub(super) fn with_node(&self, node: usize) -> Self {
         let flat_of = self.flat_of.as_ref().map(|v| Box::new(v.with_node(node)));
-        Self { node, flat_of, ..self.clone() }
+        Self {
+            node,
+            flat_of,
+            ..self.clone()
+        }
     }
 
     /// Dimensions as stored.
@@ -48,8 +59,16 @@ impl Lower<'_> {
             if have.len() != v.order.len() {
                 node = self.push(&name, NetOp::Reshape, vec![node], dims)?;
             }
-            let perm: Vec<usize> = need.iter().filter_map(|a| have.iter().position(|h| h == a)).collect();
-            node = self.push(&name, NetOp::Transpose(perm), vec![node], at(&v.dims, &need))?;
+            let perm: Vec<usize> = need
+                .iter()
+                .filter_map(|a| have.iter().position(|h| h == a))
+                .collect();
+            node = self.push(
+                &name,
+                NetOp::Transpose(perm),
+                vec![node],
+                at(&v.dims, &need),
+            )?;
         }
         let target = at(&v.dims, want);
         if self.net.nodes.get(node).map(|n| &n.dims) != Some(&target) {
@@ -61,16 +80,29 @@ impl Lower<'_> {
     /// `v` stored in `want` order, as a value.
     pub(super) fn arranged(&mut self, v: &Val, want: Vec<usize>) -> Result<Val, ImportError> {
         let node = self.stored(v, &want)?;
-        Ok(Val { node, dims: v.dims.clone(), order: want, exclusive: v.exclusive && node == v.node, flat_of: None })
+        Ok(Val {
+            node,
+            dims: v.dims.clone(),
+            order: want,
+            exclusive: v.exclusive && node == v.node,
+            flat_of: None,
+        })
     }
 
     /// Ends a pending flattening by moving the elements into the file's order.
     pub(super) fn unflatten(&mut self, v: &Val) -> Result<Val, ImportError> {
-        let Some(source) = &v.flat_of else { return Ok(v.clone()) };
+        let Some(source) = &v.flat_of else {
+            return Ok(v.clone());
+        };
         let node = self.stored(source, &(0..source.dims.len()).collect::<Vec<_>>())?;
         let name = self.name_of(v);
         let node = self.push(&name, NetOp::Reshape, vec![node], at(&v.dims, &v.order))?;
-        Ok(Val { node, flat_of: None, exclusive: false, ..v.clone() })
+        Ok(Val {
+            node,
+            flat_of: None,
+            exclusive: false,
+            ..v.clone()
+        })
     }
 
     /// `v` without stored axes of one element (at least one axis stays).
@@ -81,45 +113,106 @@ impl Lower<'_> {
             order.extend(v.order.last());
         }
         let node = self.stored(&v, &order)?;
-        Ok(Val { node, order, flat_of: None, ..v })
+        Ok(Val {
+            node,
+            order,
+            flat_of: None,
+            ..v
+        })
     }
 
     /// Order of `v` with the given axes last, in the given sequence.
     pub(super) fn last_axes(&self, v: &Val, axes: &[usize]) -> Vec<usize> {
-        let order = if v.flat_of.is_some() { plain(&v.dims) } else { v.order.clone() };
-        order.into_iter().filter(|a| !axes.contains(a)).chain(axes.iter().copied()).collect()
+        let order = if v.flat_of.is_some() {
+            plain(&v.dims)
+        } else {
+            v.order.clone()
+        };
+        order
+            .into_iter()
+            .filter(|a| !axes.contains(a))
+            .chain(axes.iter().copied())
+            .collect()
     }
 
     /// New file dimensions, same elements in the file's order.
-    pub(super) fn reshaped(&mut self, node: &NodeView<'_>, v: &Val, dims: Vec<usize>) -> Result<Val, ImportError> {
+    pub(super) fn reshaped(
+        &mut self,
+        node: &NodeView<'_>,
+        v: &Val,
+        dims: Vec<usize>,
+    ) -> Result<Val, ImportError> {
         let exclusive = v.exclusive && self.single(node);
         if v.dims == dims {
-            return Ok(Val { exclusive, ..v.clone() });
+            return Ok(Val {
+                exclusive,
+                ..v.clone()
+            });
         }
-        let axes = |d: &[usize]| -> Vec<usize> { (0..d.len()).filter(|a| d.get(*a) != Some(&1)).collect() };
+        let axes = |d: &[usize]| -> Vec<usize> {
+            (0..d.len()).filter(|a| d.get(*a) != Some(&1)).collect()
+        };
         let (old, new) = (axes(&v.dims), axes(&dims));
         if v.flat_of.is_some() && old.len() == 1 && new.len() == 1 {
-            return Ok(Val { order: new, dims, exclusive, ..v.clone() });
+            return Ok(Val {
+                order: new,
+                dims,
+                exclusive,
+                ..v.clone()
+            });
         }
         let v = self.unflatten(v)?;
         if at(&v.dims, &old) == at(&dims, &new) && !old.is_empty() {
             // only axes of one element come or go
             let v = self.drop_ones(&v)?;
-            let order = v.order.iter().filter_map(|a| old.iter().position(|o| o == a)).filter_map(|i| new.get(i).copied()).collect();
-            return Ok(Val { dims, order, exclusive, ..v });
+            let order = v
+                .order
+                .iter()
+                .filter_map(|a| old.iter().position(|o| o == a))
+                .filter_map(|i| new.get(i).copied())
+                .collect();
+            return Ok(Val {
+                dims,
+                order,
+                exclusive,
+                ..v
+            });
         }
         let have = wide(&v.dims, &v.order);
         let ascending = have.windows(2).all(|w| matches!(w, [a, b] if a < b));
         if !ascending && new.len() == 1 {
-            return Ok(Val { node: v.node, order: new, dims, exclusive, flat_of: Some(Box::new(v)) });
+            return Ok(Val {
+                node: v.node,
+                order: new,
+                dims,
+                exclusive,
+                flat_of: Some(Box::new(v)),
+            });
         }
-        let source = self.stored(&v, &have.iter().copied().collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>())?;
+        let source = self.stored(
+            &v,
+            &have
+                .iter()
+                .copied()
+                .collect::<std::collections::BTreeSet<_>>()
+                .into_iter()
+                .collect::<Vec<_>>(),
+        )?;
         let order = if new.is_empty() { plain(&dims) } else { new };
         let id = self.push(node.name(), NetOp::Reshape, vec![source], at(&dims, &order))?;
-        Ok(Val { node: id, dims, order, exclusive, flat_of: None })
+        Ok(Val {
+            node: id,
+            dims,
+            order,
+            exclusive,
+            flat_of: None,
+        })
     }
 
     pub(super) fn name_of(&self, v: &Val) -> String {
-        self.net.nodes.get(v.node).map_or_else(String::new, |n| n.name.clone())
+        self.net
+            .nodes
+            .get(v.node)
+            .map_or_else(String::new, |n| n.name.clone())
     }
 }

@@ -9,12 +9,18 @@ use crate::{
 
 impl Lower<'_> {
     fn axes(&self, node: &NodeView<'_>, rank: usize) -> Result<Vec<usize>, ImportError> {
-        let given = node.ints("axes").map(<[i64]>::to_vec).or_else(|| self.constant(node, 1).map(|c: std::sync::Arc<Constant>| c.to_i64()));
+        let given = node.ints("axes").map(<[i64]>::to_vec).or_else(|| {
+            self.constant(node, 1)
+                .map(|c: std::sync::Arc<Constant>| c.to_i64())
+        });
         if node.input(1).is_some() && given.is_none() {
             return Err(node.unsupported("axes are not constant"));
         }
         let mut axes = match given {
-            Some(a) if !a.is_empty() => a.iter().map(|a| node.axis(*a, rank)).collect::<Result<Vec<_>, _>>()?,
+            Some(a) if !a.is_empty() => a
+                .iter()
+                .map(|a| node.axis(*a, rank))
+                .collect::<Result<Vec<_>, _>>()?,
             _ => (0..rank).collect(),
         };
         axes.sort_unstable();
@@ -42,23 +48,60 @@ impl Lower<'_> {
 
     /// A mean over the last axis that turned out not to be part of a normalisation.
     pub(super) fn mean_of(&mut self, name: &str, base: &Val) -> Result<Val, ImportError> {
-        let proto = super::NodeProto { name: name.to_owned(), output: vec![name.to_owned()], op_type: "ReduceMean".into(), ..Default::default() };
-        self.sum_over(&NodeView { proto: &proto }, base, &[base.dims.len().saturating_sub(1)], true, true)
+        let proto = super::NodeProto {
+            name: name.to_owned(),
+            output: vec![name.to_owned()],
+            op_type: "ReduceMean".into(),
+            ..Default::default()
+        };
+        self.sum_over(
+            &NodeView { proto: &proto },
+            base,
+            &[base.dims.len().saturating_sub(1)],
+            true,
+            true,
+        )
     }
 
     /// Sum or mean over axes of the file.
-    pub(super) fn sum_over(&mut self, node: &NodeView<'_>, x: &Val, axes: &[usize], keep: bool, mean: bool) -> Result<Val, ImportError> {
-        let n: usize = axes.iter().map(|a| x.dims.get(*a).copied().unwrap_or(1)).product();
-        let kept: Vec<usize> = x.dims.iter().enumerate().map(|(i, d)| if axes.contains(&i) { 1 } else { *d }).collect();
+    pub(super) fn sum_over(
+        &mut self,
+        node: &NodeView<'_>,
+        x: &Val,
+        axes: &[usize],
+        keep: bool,
+        mean: bool,
+    ) -> Result<Val, ImportError> {
+        let n: usize = axes
+            .iter()
+            .map(|a| x.dims.get(*a).copied().unwrap_or(1))
+            .product();
+        let kept: Vec<usize> = x
+            .dims
+            .iter()
+            .enumerate()
+            .map(|(i, d)| if axes.contains(&i) { 1 } else { *d })
+            .collect();
         let x = self.unflatten(x)?;
-        let wide: Vec<usize> = axes.iter().copied().filter(|a| x.dims.get(*a) != Some(&1)).collect();
+        let wide: Vec<usize> = axes
+            .iter()
+            .copied()
+            .filter(|a| x.dims.get(*a) != Some(&1))
+            .collect();
         let order = self.last_axes(&x, &wide);
-        let rest: Vec<usize> = order.iter().copied().filter(|a| !wide.contains(a)).collect();
+        let rest: Vec<usize> = order
+            .iter()
+            .copied()
+            .filter(|a| !wide.contains(a))
+            .collect();
         let node_id = if wide.is_empty() {
             x.node
         } else {
             let mut input = self.stored(&x, &order)?;
-            let mut dims: Vec<usize> = rest.iter().map(|a| x.dims.get(*a).copied().unwrap_or(1)).collect();
+            let mut dims: Vec<usize> = rest
+                .iter()
+                .map(|a| x.dims.get(*a).copied().unwrap_or(1))
+                .collect();
             if wide.len() > 1 {
                 let mut merged = dims.clone();
                 merged.push(n);
@@ -72,22 +115,51 @@ impl Lower<'_> {
             self.push(node.name(), NetOp::ReduceSum, vec![input], dims)?
         };
         let scaled = if mean && n > 1 {
-            let dims = self.net.nodes.get(node_id).map(|n| n.dims.clone()).unwrap_or_default();
-            self.push(node.name(), NetOp::Scale(1.0 / n as f64), vec![node_id], dims)?
+            let dims = self
+                .net
+                .nodes
+                .get(node_id)
+                .map(|n| n.dims.clone())
+                .unwrap_or_default();
+            self.push(
+                node.name(),
+                NetOp::Scale(1.0 / n as f64),
+                vec![node_id],
+                dims,
+            )?
         } else {
             node_id
         };
-        let order = if rest.is_empty() { vec![axes.first().copied().unwrap_or(0)] } else { rest };
-        let value = Val { node: scaled, dims: kept.clone(), order, exclusive: false, flat_of: None };
+        let order = if rest.is_empty() {
+            vec![axes.first().copied().unwrap_or(0)]
+        } else {
+            rest
+        };
+        let value = Val {
+            node: scaled,
+            dims: kept.clone(),
+            order,
+            exclusive: false,
+            flat_of: None,
+        };
         if keep {
             return Ok(value);
         }
-        let dims: Vec<usize> = kept.iter().enumerate().filter(|(i, _)| !axes.contains(i)).map(|(_, d)| *d).collect();
+        let dims: Vec<usize> = kept
+            .iter()
+            .enumerate()
+            .filter(|(i, _)| !axes.contains(i))
+            .map(|(_, d)| *d)
+            .collect();
         self.reshaped(node, &value, dims)
     }
 
     /// `GlobalAveragePool`: the pool operator where the window fits, else a sum.
-    pub(super) fn global_pool(&mut self, node: &NodeView<'_>, max: bool) -> Result<Val, ImportError> {
+    pub(super) fn global_pool(
+        &mut self,
+        node: &NodeView<'_>,
+        max: bool,
+    ) -> Result<Val, ImportError> {
         let x = self.operand(node, 0)?;
         let &[1, c, h, w] = x.dims.as_slice() else {
             if max {
@@ -97,12 +169,24 @@ impl Lower<'_> {
             return self.sum_over(node, &x, &axes, true, true);
         };
         if let (Ok(kh), Ok(kw)) = (u8::try_from(h), u8::try_from(w)) {
-            let window = assay_graph::Window { kernel: [kh, kw], stride: [1, 1], pad: [0; 4] };
+            let window = assay_graph::Window {
+                kernel: [kh, kw],
+                stride: [1, 1],
+                pad: [0; 4],
+            };
             let input = self.stored(&x, &[2, 3, 1])?;
-            let op = if max { NetOp::MaxPool(window) } else { NetOp::AvgPool(window) };
+            let op = if max {
+                NetOp::MaxPool(window)
+            } else {
+                NetOp::AvgPool(window)
+            };
             return self.make(node, op, vec![input], vec![1, c, 1, 1], vec![2, 3, 1]);
         }
-        if max { Err(node.unsupported(format!("input of {:?}", x.dims))) } else { self.sum_over(node, &x, &[2, 3], true, true) }
+        if max {
+            Err(node.unsupported(format!("input of {:?}", x.dims)))
+        } else {
+            self.sum_over(node, &x, &[2, 3], true, true)
+        }
     }
 
     pub(super) fn softmax(&mut self, node: &NodeView<'_>) -> Result<Val, ImportError> {
@@ -139,6 +223,14 @@ impl Lower<'_> {
             return Ok(y);
         }
         dims.remove(axis);
-        if dims.is_empty() { Ok(Val { order: plain(&[1]), dims: vec![1], ..y }) } else { self.reshaped(node, &y, dims) }
+        if dims.is_empty() {
+            Ok(Val {
+                order: plain(&[1]),
+                dims: vec![1],
+                ..y
+            })
+        } else {
+            self.reshaped(node, &y, dims)
+        }
     }
 }
