@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use alloy_consensus::Header;
@@ -83,6 +84,7 @@ pub struct Chain {
     pub(crate) recent: RwLock<VecDeque<Arc<MinedBlock>>>,
     events: broadcast::Sender<ChainEvent>,
     producing: Mutex<Option<String>>,
+    stopped: AtomicBool,
     pub(crate) wake: (Mutex<Wake>, Condvar),
 }
 
@@ -161,6 +163,7 @@ impl Chain {
             recent: RwLock::new(VecDeque::new()),
             events: broadcast::channel(EVENT_QUEUE).0,
             producing: Mutex::new(None),
+            stopped: AtomicBool::new(false),
             wake: (Mutex::new(Wake::default()), Condvar::new()),
         }))
     }
@@ -227,6 +230,9 @@ impl Chain {
     }
 
     fn admit(&self, raw: Bytes, local: bool) -> Result<B256, PoolError> {
+        if self.stopped.load(Ordering::Relaxed) {
+            return Err(PoolError::Stopped);
+        }
         let gas_limit = self.tip().header.gas_limit;
         let decoded = Decoded::decode(raw, self.chain_id, accepts_large_calldata)?;
         let hash = decoded.hash();
@@ -340,6 +346,7 @@ impl Chain {
         if let Err(error) = &result {
             tracing::error!(target: "assay::chain", %error, "block production stopped");
             *stopped = Some(error.to_string());
+            self.stopped.store(true, Ordering::Relaxed);
         }
         result
     }

@@ -82,6 +82,9 @@ pub enum PoolError {
         /// Bytes in the pool.
         bytes: usize,
     },
+    /// A failure has stopped block production; reads still work.
+    #[error("the node has stopped making blocks")]
+    Stopped,
     /// The state could not be read.
     #[error("state unavailable: {0}")]
     View(#[from] ViewError),

@@ -224,6 +224,20 @@ impl Chain {
         Ok(self.block(number)?.map(|block| (block, index)))
     }
 
+    /// Whether a transaction is in a block that is held in memory, or not mined at all, so that looking it up is
+    /// cheap.
+    pub fn is_at_hand(&self, hash: &B256) -> bool {
+        match self.store.transaction(hash) {
+            Ok(None) => true,
+            Ok(Some((number, _))) => self
+                .recent
+                .read()
+                .iter()
+                .any(|it| it.block.number() == number),
+            Err(_) => false,
+        }
+    }
+
     /// Receipt of a mined transaction.
     ///
     /// # Errors

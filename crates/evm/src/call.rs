@@ -146,13 +146,15 @@ impl<'a> Caller<'a> {
 
     /// Smallest gas limit with which `request` succeeds, by binary search below `request.gas`.
     ///
-    /// Returns the failed outcome when it does not succeed even with all of that gas.
+    /// Returns the failed outcome when it does not succeed even with all of that gas. `may_continue` is asked before
+    /// each further run; when it says no, the smallest gas limit known to suffice is the answer.
     ///
     /// # Errors
     /// As for [`Caller::call`].
     pub fn estimate(
         &mut self,
         request: &CallRequest,
+        may_continue: &dyn Fn() -> bool,
     ) -> Result<Result<u64, TransactionOutcome>, ExecutionError> {
         let mut request = request.clone();
         let mut high = request.gas;
@@ -183,7 +185,7 @@ impl<'a> Caller<'a> {
                 low = guess;
             }
         }
-        while low.saturating_add(1) < high {
+        while low.saturating_add(1) < high && may_continue() {
             let middle = low.midpoint(high);
             request.gas = middle;
             if self.succeeds(&request)? {

@@ -269,7 +269,7 @@ fn access_list_names_the_touched_slots() {
         .find(|item| item.address == USD)
         .unwrap();
     assert!(usd.storage_keys.len() >= 2);
-    let gas = caller.estimate(&request).unwrap().unwrap();
+    let gas = caller.estimate(&request, &|| true).unwrap().unwrap();
     let short = CallRequest {
         gas: gas - 1,
         ..request.clone()

@@ -366,3 +366,28 @@ async fn malformed_requests_get_errors_and_the_node_lives() {
     .unwrap();
     node.shutdown().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn timer_mode_collects_transactions_and_beats_when_idle() {
+    let alice = Account::new(1);
+    let mut config = config(&[alice.address]);
+    config.block_mode = BlockMode::Timer {
+        delay: Duration::from_millis(30),
+        heartbeat: Some(Duration::from_millis(200)),
+    };
+    let node = Node::open(config).await.unwrap();
+    let mut events = node.chain().subscribe();
+    for nonce in 0..5 {
+        node.chain().submit(alice.transfer(nonce, BOB, 1)).unwrap();
+    }
+    let mut sizes = Vec::new();
+    while sizes.len() < 3 {
+        let event = tokio::time::timeout(PATIENCE, events.recv()).await.unwrap();
+        if let assay_node::ChainEvent::Block(mined) = event.unwrap() {
+            sizes.push(mined.receipts.len());
+        }
+    }
+    assert_eq!(sizes.iter().sum::<usize>(), 5);
+    assert_eq!(sizes.last(), Some(&0), "a heartbeat is empty");
+    node.shutdown().await.unwrap();
+}

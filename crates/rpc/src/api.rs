@@ -52,16 +52,15 @@ impl Api {
     /// Answers one HTTP body or WebSocket message: a request or a batch. `None` when nothing is to be sent
     /// (notifications).
     pub fn handle(&self, body: &[u8], peer: Peer) -> Option<Value> {
-        let parsed: Value = match serde_json::from_slice(body) {
-            Ok(value) => value,
-            Err(error) => {
-                return Some(failure(
-                    Value::Null,
-                    &RpcError::new(code::PARSE, format!("parse error: {error}")),
-                ));
-            }
-        };
-        match parsed {
+        match parse(body) {
+            Ok(message) => self.answer(message, peer),
+            Err(answer) => Some(answer),
+        }
+    }
+
+    /// As [`Api::handle`], for parsed JSON.
+    pub(crate) fn answer(&self, message: Value, peer: Peer) -> Option<Value> {
+        match message {
             Value::Array(requests) => self.batch(requests, peer),
             request => self.single(request, peer),
         }
@@ -111,24 +110,34 @@ impl Api {
         })
     }
 
-    /// Whether a method may take long and must not run on a thread that serves others.
-    pub(crate) fn is_heavy(body: &[u8]) -> bool {
-        // Looks at the text only: a wrong guess costs a thread switch, nothing else.
-        const LIGHT: [&[u8]; 8] = [
-            b"eth_sendRawTransaction\"",
-            b"eth_chainId\"",
-            b"eth_blockNumber\"",
-            b"eth_getTransactionCount\"",
-            b"eth_getBalance\"",
-            b"eth_gasPrice\"",
-            b"eth_getTransactionReceipt\"",
-            b"net_version\"",
-        ];
-        let head = body.get(..body.len().min(256)).unwrap_or_default();
-        head.first() == Some(&b'[')
-            || !LIGHT
-                .iter()
-                .any(|name| head.windows(name.len()).any(|window| window == *name))
+    /// Whether a message may take long and must not run on a thread that serves other connections.
+    pub(crate) fn is_heavy(&self, message: &Value) -> bool {
+        let Some(method) = message.get("method").and_then(Value::as_str) else {
+            return true;
+        };
+        match method {
+            "eth_sendRawTransaction"
+            | "eth_chainId"
+            | "eth_blockNumber"
+            | "eth_gasPrice"
+            | "eth_syncing"
+            | "net_version"
+            | "web3_clientVersion"
+            | "txpool_status" => false,
+            // One read at the newest block, a reconstruction at an older one.
+            "eth_getTransactionCount" | "eth_getBalance" => match message.pointer("/params/1") {
+                None | Some(Value::Null) => false,
+                Some(Value::String(tag)) => !matches!(tag.as_str(), "latest" | "pending"),
+                Some(_) => true,
+            },
+            // An older receipt is decoded out of its whole block.
+            "eth_getTransactionReceipt" => message
+                .pointer("/params/0")
+                .and_then(Value::as_str)
+                .and_then(|hash| hash.parse().ok())
+                .is_none_or(|hash| !self.chain.is_at_hand(&hash)),
+            _ => true,
+        }
     }
 
     fn call(&self, method: &str, params: Params, peer: Peer) -> Result<Value, RpcError> {
@@ -199,6 +208,14 @@ impl Api {
             _ => Err(RpcError::method(method)),
         }
     }
+}
+
+/// JSON, or the answer to something else.
+pub(crate) fn parse(body: &[u8]) -> Result<Value, Value> {
+    serde_json::from_slice(body).map_err(|error| {
+        let error = RpcError::new(code::PARSE, format!("parse error: {error}"));
+        failure(Value::Null, &error)
+    })
 }
 
 /// The id to answer with, and the error.

@@ -1,5 +1,7 @@
 //! `eth_call`, `eth_estimateGas`, `eth_createAccessList`.
 
+use std::time::{Duration, Instant};
+
 use alloy_primitives::{Address, TxKind, U256};
 use alloy_rpc_types_eth::TransactionRequest;
 use alloy_rpc_types_eth::state::StateOverride;
@@ -12,6 +14,9 @@ use crate::format::{data, quantity};
 use crate::params::Params;
 use crate::revert::reverted;
 use crate::{Api, RpcError, code};
+
+/// After this long an estimate stops searching (specification chain.md section 14).
+const CALL_TIME: Duration = Duration::from_secs(5);
 
 impl Api {
     pub(crate) fn eth_call(&self, mut params: Params) -> Result<Value, RpcError> {
@@ -61,6 +66,7 @@ impl Api {
             other => other,
         };
         let overrides = overrides(params.optional(2)?);
+        let deadline = Instant::now() + CALL_TIME;
         let estimate = self
             .chain
             .with_caller(block, |caller| -> Result<_, ExecutionError> {
@@ -79,7 +85,7 @@ impl Api {
                     let affordable = spendable / U256::from(request.gas_price);
                     request.gas = request.gas.min(affordable.saturating_to());
                 }
-                caller.estimate(&request)
+                caller.estimate(&request, &|| Instant::now() < deadline)
             })?
             .ok_or_else(|| no_block(block))?;
         match estimate {

@@ -84,7 +84,7 @@ impl From<PoolError> for RpcError {
                 | TransactionError::Malformed(_)
                 | TransactionError::NotCanonical { .. },
             ) => code::INVALID_PARAMS,
-            PoolError::View(_) => code::INTERNAL,
+            PoolError::View(_) | PoolError::Stopped => code::INTERNAL,
             PoolError::Transaction(_)
             | PoolError::Invalid(_)
             | PoolError::AlreadyKnown(_)

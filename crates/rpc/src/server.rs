@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use crate::api::failure;
+use crate::api::{failure, parse};
 use crate::{Api, Peer, RpcError, code, socket};
 
 /// Shared by all connections.
@@ -131,15 +131,19 @@ async fn answer(
 /// Answers one message, heavy ones on the blocking pool; returns JSON text.
 pub(crate) async fn run(shared: &Shared, body: Bytes, peer: Peer) -> Option<String> {
     let limit = shared.api.config.response_bytes;
-    if !Api::is_heavy(&body) {
-        return render(shared.api.handle(&body, peer), limit);
+    let message = match parse(&body) {
+        Ok(message) => message,
+        Err(answer) => return render(Some(answer), limit),
+    };
+    if !shared.api.is_heavy(&message) {
+        return render(shared.api.answer(message, peer), limit);
     }
     let Ok(permit) = Arc::clone(&shared.heavy).acquire_owned().await else {
         return render(Some(internal("the server is closing")), limit);
     };
     let api = Arc::clone(&shared.api);
     let work = tokio::task::spawn_blocking(move || {
-        let answer = render(api.handle(&body, peer), limit);
+        let answer = render(api.answer(message, peer), limit);
         drop(permit);
         answer
     });
