@@ -8,8 +8,8 @@ use std::process::Command;
 use assay_gateway::Running;
 use support::{MODEL, Network, POOR, RICH, block, config, perceptron, start};
 
-const PYTHON: &str = "openai==2.44.0";
-const NODE: &str = "openai@6.10.0";
+const PYTHON: &str = "openai==3.52.0";
+const NODE: &str = "openai@7.55.0";
 
 fn scripts() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/clients/openai")
@@ -30,7 +30,7 @@ fn done(command: &mut Command) -> Result<(), String> {
 
 /// Interpreter of a virtual environment with the client.
 fn python() -> Result<PathBuf, String> {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("openai-python");
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("openai-python-3.52.0");
     let python = folder.join("bin/python");
     let import = |python: &Path| done(Command::new(python).args(["-c", "import openai"]));
     if import(&python).is_err() {
@@ -45,7 +45,7 @@ fn python() -> Result<PathBuf, String> {
 
 /// Folder with the client in `node_modules`.
 fn node() -> Result<PathBuf, String> {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("openai-node");
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("openai-node-7.55.0");
     if !folder.join("node_modules/openai/package.json").exists() {
         std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
         std::fs::write(folder.join("package.json"), r#"{"private":true}"#)
