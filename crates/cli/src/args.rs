@@ -1,0 +1,361 @@
+//! The command line as it is typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Answers of AI models with evidence: serve, ask, verify, dispute.
+#[derive(Debug, Parser)]
+#[command(name = "assay", version, about, propagate_version = true, max_term_width = 110)]
+#[command(after_help = "First steps:\n  assay demo                            the whole story in one process, in a temporary folder\n  assay up                              a network that stays; prints URLs, accounts and a curl line\n  assay ask digits models/digits/samples/7.png\n\nExit codes: 0 success, 1 failed, 2 usage, 3 evidence is false, 4 not found, 5 payment, 75 temporary, 130 interrupted")]
+pub(crate) struct Cli {
+    /// Print the result as JSON on stdout, errors as JSON on stderr
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Only the result, no progress and no remarks
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show the whole way of an answer, and a cheater caught, in a temporary network
+    Demo(DemoArgs),
+    /// Run a whole network in this process: chain, operator, watcher, gateway
+    Up(UpArgs),
+    /// Ask a model; prints the answer and keeps the receipt
+    Ask(AskArgs),
+    /// Check a receipt: signature, commitments, registration, claim, replay
+    Verify(VerifyArgs),
+    /// Import, list, show, fetch and register models
+    #[command(subcommand)]
+    Model(ModelCommand),
+    /// Stake on a model's pool, claim its fees, unbond
+    #[command(subcommand)]
+    Stake(StakeCommand),
+    /// Keys, balances, transfers, deposits for asking
+    #[command(subcommand)]
+    Wallet(WalletCommand),
+    /// Run an operator: serves models, signs receipts, defends its claims
+    Operator(OperatorArgs),
+    /// Run a watcher: replays claims and challenges false ones
+    Watcher(WatcherArgs),
+    /// Run a gateway: the OpenAI-compatible HTTP API for buyers
+    Gateway(GatewayArgs),
+    /// Run the chain alone: blocks, state, JSON-RPC
+    Node(NodeArgs),
+    /// Print the completion script of a shell
+    Completions {
+        /// Shell to complete for
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Where the chain is and who signs.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ChainArgs {
+    /// JSON-RPC of the chain
+    #[arg(long, env = "ASSAY_RPC", default_value = "http://127.0.0.1:8545", value_name = "URL")]
+    pub(crate) rpc: String,
+}
+
+/// Which key signs.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct KeyArgs {
+    /// Account of the keystore, by name or address
+    #[arg(long, env = "ASSAY_ACCOUNT", value_name = "NAME")]
+    pub(crate) account: Option<String>,
+    /// One of the public development accounts, 0 to 9 (unsafe: everybody has their keys)
+    #[arg(long, env = "ASSAY_DEV_ACCOUNT", value_name = "N", conflicts_with = "account")]
+    pub(crate) dev: Option<u32>,
+    /// File with the keystore's passphrase (else ASSAY_PASSPHRASE, else asked on the terminal)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Only the bundled model; do not fetch the sentence embedder (about 91 MB, once)
+    #[arg(long, env = "ASSAY_OFFLINE")]
+    pub(crate) offline: bool,
+    /// Keep the temporary folder and print its path
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UpArgs {
+    /// Folder of the network (default: $XDG_DATA_HOME/assay/network)
+    #[arg(long, env = "ASSAY_DATA", value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Address of the gateway
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDR")]
+    pub(crate) gateway: std::net::SocketAddr,
+    /// Address of the chain's JSON-RPC
+    #[arg(long, default_value = "127.0.0.1:8545", value_name = "ADDR")]
+    pub(crate) rpc: std::net::SocketAddr,
+    /// Only models that are on this machine already
+    #[arg(long, env = "ASSAY_OFFLINE")]
+    pub(crate) offline: bool,
+    /// Evaluate supply, escrow and module invariants at every block
+    #[arg(long)]
+    pub(crate) check_invariants: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AskArgs {
+    /// Model name or id
+    pub(crate) model: String,
+    /// Text, a JSON tensor, a path to a PNG or JSON file, or `-` for standard input
+    pub(crate) input: String,
+    /// Write the receipt bundle here (default: a file named by the receipt in the data folder)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) receipt: Option<PathBuf>,
+    /// Gateway to ask
+    #[arg(long, env = "ASSAY_GATEWAY", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    pub(crate) gateway: String,
+    /// API key of the buyer's account at the gateway
+    #[arg(long, env = "ASSAY_API_KEY", hide_env_values = true, default_value = "", hide_default_value = true)]
+    pub(crate) api_key: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// Receipt bundle (JSON), or `-` for standard input
+    pub(crate) receipt: PathBuf,
+    /// Also ask this chain: is the key the operator's, what became of the claim
+    #[arg(long, env = "ASSAY_RPC", value_name = "URL")]
+    pub(crate) rpc: Option<String>,
+    /// Also run the model again from this folder (default: the local model store)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model: Option<PathBuf>,
+    /// Do not run the model again
+    #[arg(long, conflicts_with = "model")]
+    pub(crate) no_replay: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelCommand {
+    /// Turn an ONNX file (or a folder with config.json and safetensors) into an integer graph
+    Import {
+        /// ONNX file or model folder
+        file: PathBuf,
+        /// Name in the local store
+        #[arg(long)]
+        name: String,
+        /// JSON file of sample inputs; without it ranges come from the declared input range
+        #[arg(long, value_name = "FILE")]
+        calibrate: Option<PathBuf>,
+    },
+    /// List models of the local store and of the catalogue
+    #[command(visible_alias = "list")]
+    Ls,
+    /// Show one model: identity, shapes, bounds, accuracy report
+    Show {
+        /// Name or model id
+        model: String,
+    },
+    /// Fetch a model of the catalogue, verify and import it
+    Pull {
+        /// Name in the catalogue
+        name: String,
+    },
+    /// Delete a model from the local store
+    Rm {
+        /// Name
+        model: String,
+    },
+    /// Register a local model on the chain
+    Register {
+        /// Name in the local store
+        model: String,
+        /// Price of one call in usd
+        #[arg(long, default_value = "0.01")]
+        price: String,
+        #[command(flatten)]
+        chain: ChainArgs,
+        #[command(flatten)]
+        key: KeyArgs,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StakeCommand {
+    /// Stake native coin on a model
+    Add {
+        /// Model name or id
+        model: String,
+        /// Amount in ASSAY
+        amount: String,
+        #[command(flatten)]
+        chain: ChainArgs,
+        #[command(flatten)]
+        key: KeyArgs,
+    },
+    /// Show a pool and one account's part of it
+    Show {
+        /// Model name or id
+        model: String,
+        #[command(flatten)]
+        chain: ChainArgs,
+        #[command(flatten)]
+        key: KeyArgs,
+    },
+    /// Take the fees earned so far
+    Claim {
+        /// Model name or id
+        model: String,
+        #[command(flatten)]
+        chain: ChainArgs,
+        #[command(flatten)]
+        key: KeyArgs,
+    },
+    /// Begin to take stake out; it stays slashable until the unbonding time is over
+    Unbond {
+        /// Model name or id
+        model: String,
+        /// Shares, or `all`
+        shares: String,
+        #[command(flatten)]
+        chain: ChainArgs,
+        #[command(flatten)]
+        key: KeyArgs,
+    },
+    /// Take out what has matured
+    Withdraw {
+        /// Model name or id
+        model: String,
+        #[command(flatten)]
+        chain: ChainArgs,
+        #[command(flatten)]
+        key: KeyArgs,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WalletCommand {
+    /// Make a new account in the encrypted keystore
+    New {
+        /// Name of the account
+        name: String,
+        /// File with the passphrase (else ASSAY_PASSPHRASE, else asked on the terminal)
+        #[arg(long, value_name = "FILE")]
+        passphrase_file: Option<PathBuf>,
+    },
+    /// List accounts of the keystore and the development accounts
+    #[command(visible_alias = "list")]
+    Ls,
+    /// Balances of an account: coin, usd, escrow
+    Balance {
+        /// Address, or an account as with --account / --dev
+        address: Option<alloy_primitives::Address>,
+        #[command(flatten)]
+        chain: ChainArgs,
+        #[command(flatten)]
+        key: KeyArgs,
+    },
+    /// Send native coin or usd
+    Send {
+        /// Recipient
+        to: alloy_primitives::Address,
+        /// Amount
+        amount: String,
+        /// Send usd instead of ASSAY
+        #[arg(long)]
+        usd: bool,
+        #[command(flatten)]
+        chain: ChainArgs,
+        #[command(flatten)]
+        key: KeyArgs,
+    },
+    /// Move usd into escrow, from where calls are paid
+    Deposit {
+        /// Amount in usd
+        amount: String,
+        #[command(flatten)]
+        chain: ChainArgs,
+        #[command(flatten)]
+        key: KeyArgs,
+    },
+    /// Move usd out of escrow
+    Withdraw {
+        /// Amount in usd
+        amount: String,
+        #[command(flatten)]
+        chain: ChainArgs,
+        #[command(flatten)]
+        key: KeyArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OperatorArgs {
+    #[command(flatten)]
+    pub(crate) chain: ChainArgs,
+    #[command(flatten)]
+    pub(crate) key: KeyArgs,
+    /// Folder of jobs and the receipt log (default: $XDG_DATA_HOME/assay/operator)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Address to serve on
+    #[arg(long, default_value = "127.0.0.1:8546", value_name = "ADDR")]
+    pub(crate) listen: std::net::SocketAddr,
+    /// URL that others reach it by (default: http://LISTEN)
+    #[arg(long, value_name = "URL")]
+    pub(crate) endpoint: Option<String>,
+    /// Models to serve, by name in the local store (default: all registered ones)
+    #[arg(long = "serve", value_name = "MODEL")]
+    pub(crate) models: Vec<String>,
+    /// Stake to bond at the first start, in ASSAY
+    #[arg(long, value_name = "AMOUNT")]
+    pub(crate) bond: Option<String>,
+    /// Threads of one request
+    #[arg(long, default_value_t = 1)]
+    pub(crate) threads: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WatcherArgs {
+    #[command(flatten)]
+    pub(crate) chain: ChainArgs,
+    #[command(flatten)]
+    pub(crate) key: KeyArgs,
+    /// Folder of the watcher's state (default: $XDG_DATA_HOME/assay/watcher)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Share of claims to replay, in parts per million
+    #[arg(long, default_value_t = 1_000_000, value_name = "PPM")]
+    pub(crate) audit_ppm: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GatewayArgs {
+    #[command(flatten)]
+    pub(crate) chain: ChainArgs,
+    #[command(flatten)]
+    pub(crate) key: KeyArgs,
+    /// Folder of the gateway's state (default: $XDG_DATA_HOME/assay/gateway)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Address to serve on
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDR")]
+    pub(crate) listen: std::net::SocketAddr,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodeArgs {
+    /// Folder of the chain (default: $XDG_DATA_HOME/assay/node)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Address of the JSON-RPC
+    #[arg(long, default_value = "127.0.0.1:8545", value_name = "ADDR")]
+    pub(crate) rpc: std::net::SocketAddr,
+    /// Evaluate supply, escrow and module invariants at every block
+    #[arg(long)]
+    pub(crate) check_invariants: bool,
+    /// Development genesis: prefunded public accounts, short windows, movable clock
+    #[arg(long)]
+    pub(crate) dev: bool,
+}

@@ -1,0 +1,137 @@
+//! The gateway as a client sees it.
+
+use std::time::Duration;
+
+use assay_receipt::Bundle;
+use base64::Engine as _;
+use serde_json::{Value, json};
+
+use crate::exit::{Exit, Stop};
+
+/// Largest answer that is read, bytes.
+const MAX_ANSWER: u64 = 64 << 20;
+
+/// A gateway by URL.
+#[derive(Debug)]
+pub(crate) struct Client {
+    agent: ureq::Agent,
+    url: String,
+    api_key: String,
+}
+
+/// What a person sends.
+#[derive(Debug)]
+pub(crate) enum Input {
+    Text(String),
+    Tensor(Value),
+    Png(Vec<u8>),
+}
+
+/// An answer with the name of its receipt.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) body: Value,
+    pub(crate) receipt: String,
+}
+
+impl Client {
+    /// `url` with or without `/v1`.
+    pub(crate) fn new(url: &str, api_key: &str) -> Self {
+        let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(300))).build();
+        let url = url.trim_end_matches('/').trim_end_matches("/v1").to_owned();
+        Self { agent: ureq::Agent::new_with_config(config), url, api_key: api_key.to_owned() }
+    }
+
+    fn finish(&self, result: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> anyhow::Result<Reply> {
+        let unreachable = |e: &dyn std::fmt::Display| {
+            Stop::new(Exit::Unavailable, format!("gateway {}: {e}", self.url)).hint("`assay up` starts one; `--gateway URL` names another")
+        };
+        let mut response = result.map_err(|e| unreachable(&e))?;
+        let status = response.status().as_u16();
+        let receipt = response.headers().get("assay-receipt").and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+        let text = response.body_mut().with_config().limit(MAX_ANSWER).read_to_string().map_err(|e| unreachable(&e))?;
+        let body: Value = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        if status < 400 {
+            return Ok(Reply { body, receipt });
+        }
+        let message = body.pointer("/error/message").and_then(Value::as_str).map_or_else(|| format!("status {status}"), str::to_owned);
+        let exit = match status {
+            402 => Exit::Payment,
+            404 => Exit::NotFound,
+            408 | 429 | 502..=504 => Exit::Unavailable,
+            _ => Exit::Failed,
+        };
+        let stop = Stop::new(exit, message);
+        Err(if exit == Exit::Payment { stop.hint("`assay wallet deposit AMOUNT` moves usd into escrow") } else { stop }.into())
+    }
+
+    fn key(&self) -> Option<String> {
+        (!self.api_key.is_empty()).then(|| format!("Bearer {}", self.api_key))
+    }
+
+    fn get(&self, path: &str) -> anyhow::Result<Reply> {
+        let mut request = self.agent.get(format!("{}{path}", self.url));
+        if let Some(key) = self.key() {
+            request = request.header("authorization", key);
+        }
+        self.finish(request.call())
+    }
+
+    fn post(&self, path: &str, body: &Value) -> anyhow::Result<Reply> {
+        let mut request = self.agent.post(format!("{}{path}", self.url));
+        if let Some(key) = self.key() {
+            request = request.header("authorization", key);
+        }
+        self.finish(request.send_json(body))
+    }
+
+    /// What the gateway says about a model.
+    ///
+    /// # Errors
+    /// [`Exit::NotFound`] with near names, [`Exit::Unavailable`].
+    pub(crate) fn model(&self, name: &str) -> anyhow::Result<Value> {
+        Ok(self.get(&format!("/v1/models/{name}"))?.body)
+    }
+
+    /// Asks a model; which endpoint depends on what the input is.
+    ///
+    /// # Errors
+    /// The gateway's words, with the exit code that fits.
+    pub(crate) fn ask(&self, model: &str, input: &Input) -> anyhow::Result<Reply> {
+        match input {
+            Input::Text(text) => self.post("/v1/embeddings", &json!({ "model": model, "input": text, "encoding_format": "float" })),
+            Input::Tensor(tensor) => self.post("/v1/infer", &json!({ "model": model, "input": tensor })),
+            Input::Png(png) => {
+                let image = base64::engine::general_purpose::STANDARD.encode(png);
+                self.post("/v1/infer", &json!({ "model": model, "image": image }))
+            }
+        }
+    }
+
+    /// The bundle of a receipt.
+    ///
+    /// # Errors
+    /// As [`Client::ask`]; [`Exit::Failed`] when it is no bundle.
+    pub(crate) fn bundle(&self, receipt: &str) -> anyhow::Result<Bundle> {
+        let reply = self.get(&format!("/v1/receipts/{receipt}"))?;
+        let bundle = reply.body.get("bundle").cloned().unwrap_or(reply.body);
+        Ok(Bundle::from_json(&bundle.to_string())?)
+    }
+}
+
+/// Short words for an answer: label and score, or the first numbers.
+pub(crate) fn words(body: &Value) -> String {
+    let first = |v: &Value| v.as_array().map(|a| a.iter().take(4).filter_map(Value::as_f64).map(|x| format!("{x:.4}")).collect::<Vec<_>>().join(", "));
+    if let Some(classes) = body.get("classes").and_then(Value::as_array) {
+        let word = |c: &Value| Some(format!("{} ({:.1} %)", c.get("label")?.as_str()?, c.get("score")?.as_f64()? * 100.0));
+        return classes.iter().take(3).filter_map(word).collect::<Vec<_>>().join(", ");
+    }
+    if let Some(vector) = body.pointer("/data/0/embedding") {
+        let n = vector.as_array().map_or(0, Vec::len);
+        return format!("[{}, …] {n} dimensions", first(vector).unwrap_or_default());
+    }
+    match body.get("output") {
+        Some(output) => format!("[{}, …]", first(output).unwrap_or_default()),
+        None => body.to_string(),
+    }
+}

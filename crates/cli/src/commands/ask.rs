@@ -1,0 +1,69 @@
+//! `assay ask`: an answer on stdout, a receipt kept.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::{
+    args::AskArgs,
+    client::{Client, Input, words},
+    exit::{Exit, Stop, stop},
+    paths,
+    shell::Shell,
+};
+
+pub(crate) fn run(args: &AskArgs, shell: &Shell) -> anyhow::Result<()> {
+    let client = Client::new(&args.gateway, &args.api_key);
+    let kind = client.model(&args.model)?;
+    let takes_text = kind.pointer("/assay/kind").and_then(Value::as_str) == Some("embedding");
+    let input = input(&args.input, takes_text)?;
+    let reply = client.ask(&args.model, &input)?;
+    let bundle = client.bundle(&reply.receipt)?;
+    let path = match &args.receipt {
+        Some(path) => path.clone(),
+        None => default_path(&reply.receipt)?,
+    };
+    std::fs::write(&path, bundle.to_json()?).map_err(|e| Stop::new(Exit::Failed, format!("receipt `{}`: {e}", path.display())))?;
+    shell.result(words(&reply.body), &json!({ "answer": reply.body, "receipt": reply.receipt, "receipt_file": path }));
+    shell.note(format!("receipt {} in {}\nhint: assay verify {}", reply.receipt, path.display(), path.display()));
+    Ok(())
+}
+
+fn default_path(receipt: &str) -> anyhow::Result<PathBuf> {
+    let dir = paths::data()?.join("receipts");
+    std::fs::create_dir_all(&dir)?;
+    Ok(dir.join(format!("{receipt}.json")))
+}
+
+/// Reads what was typed: a file by its name, `-`, JSON numbers, or text.
+pub(crate) fn input(typed: &str, takes_text: bool) -> anyhow::Result<Input> {
+    let bytes = if typed == "-" {
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut bytes)?;
+        Some(bytes)
+    } else if !takes_text && Path::new(typed).extension().is_some_and(|e| ["png", "json", "PNG"].iter().any(|k| e == *k)) {
+        Some(std::fs::read(typed).map_err(|e| Stop::new(Exit::NotFound, format!("input `{typed}`: {e}")))?)
+    } else {
+        None
+    };
+    if bytes.as_ref().is_some_and(|b| b.starts_with(b"\x89PNG")) {
+        return Ok(Input::Png(bytes.unwrap_or_default()));
+    }
+    let text = match bytes {
+        Some(bytes) => match String::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(_) => return stop(Exit::Failed, "input is neither a PNG nor UTF-8 text"),
+        },
+        None => typed.to_owned(),
+    };
+    if takes_text {
+        return Ok(Input::Text(text));
+    }
+    match serde_json::from_str::<Value>(&text) {
+        Ok(Value::Object(mut map)) if map.contains_key("input_data") => Ok(Input::Tensor(map.remove("input_data").unwrap_or_default())),
+        Ok(tensor @ Value::Array(_)) => Ok(Input::Tensor(tensor)),
+        _ => Err(Stop::new(Exit::Failed, format!("`{typed}` is no JSON array of numbers and no picture"))
+            .hint("this model takes a PNG file or a JSON tensor, for example `[[0.1, 0.2]]`")
+            .into()),
+    }
+}

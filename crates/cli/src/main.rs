@@ -1,0 +1,75 @@
+//! The `assay` binary: parses the command line, runs one command, maps its error to words and an exit code.
+//!
+//! A command is a file in [`commands`]; everything it needs from the rooms below it takes through their public interfaces.
+
+mod account;
+mod args;
+mod client;
+mod commands;
+mod exit;
+mod network;
+mod paths;
+mod registry;
+mod shell;
+mod store;
+mod units;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::{
+    args::{Cli, Command},
+    exit::{Exit, Stop},
+    shell::Shell,
+};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let shell = Shell::new(cli.json, cli.quiet);
+    log_to_stderr();
+    match run(cli.command, &shell) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            shell.error(&error);
+            ExitCode::from(exit_of(&error) as u8)
+        }
+    }
+}
+
+fn exit_of(error: &anyhow::Error) -> Exit {
+    if let Some(stop) = error.downcast_ref::<Stop>() {
+        return stop.exit;
+    }
+    match error.downcast_ref::<assay_wallet::ClientError>() {
+        Some(e) if e.is_temporary() => Exit::Unavailable,
+        _ => Exit::Failed,
+    }
+}
+
+fn run(command: Command, shell: &Shell) -> anyhow::Result<()> {
+    match command {
+        Command::Demo(args) => commands::demo::run(&args, shell),
+        Command::Up(args) => commands::up::run(&args, shell),
+        Command::Ask(args) => commands::ask::run(&args, shell),
+        Command::Verify(args) => commands::verify::run(&args, shell),
+        Command::Model(command) => commands::model::run(command, shell),
+        Command::Stake(command) => commands::stake::run(command, shell),
+        Command::Wallet(command) => commands::wallet::run(command, shell),
+        Command::Operator(args) => commands::operator::run(&args, shell),
+        Command::Watcher(args) => commands::watcher::run(&args, shell),
+        Command::Gateway(args) => commands::gateway::run(&args, shell),
+        Command::Node(args) => commands::node::run(&args, shell),
+        Command::Completions { shell: kind } => {
+            commands::completions(kind);
+            Ok(())
+        }
+    }
+}
+
+/// Logs of the services, as `RUST_LOG` asks; warnings by default.
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}

@@ -1,0 +1,138 @@
+//! What goes where: the result to stdout, the talk to stderr.
+
+use std::{
+    io::{IsTerminal, Write},
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use anstyle::{AnsiColor, Style};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::Value;
+
+use crate::exit::Stop;
+
+const GOOD: Style = AnsiColor::Green.on_default();
+const BAD: Style = AnsiColor::Red.on_default().bold();
+const DIM: Style = Style::new().dimmed();
+const HEAD: Style = AnsiColor::Cyan.on_default().bold();
+
+/// One per process: knows whether people or machines read.
+#[derive(Debug)]
+pub(crate) struct Shell {
+    pub(crate) json: bool,
+    quiet: bool,
+    start: Instant,
+    last: Mutex<Duration>,
+}
+
+impl Shell {
+    pub(crate) fn new(json: bool, quiet: bool) -> Self {
+        Self {
+            json,
+            quiet,
+            start: Instant::now(),
+            last: Mutex::default(),
+        }
+    }
+
+    /// The result as text, or as one JSON document with `--json`.
+    pub(crate) fn result(&self, text: impl AsRef<str>, json: &Value) {
+        let mut out = anstream::stdout().lock();
+        // a closed pipe is the reader's choice, not an error of ours
+        let _ = if self.json {
+            writeln!(out, "{json}")
+        } else {
+            writeln!(out, "{}", text.as_ref())
+        };
+        let _ = out.flush();
+    }
+
+    /// Something a person may want to know meanwhile.
+    pub(crate) fn note(&self, text: impl AsRef<str>) {
+        if !self.quiet {
+            let _ = writeln!(anstream::stderr().lock(), "{}", text.as_ref());
+        }
+    }
+
+    /// A numbered step of a longer story, with the time since the last one.
+    pub(crate) fn step(&self, number: usize, title: &str) {
+        let now = self.start.elapsed();
+        let took = self
+            .last
+            .lock()
+            .map(|mut last| std::mem::replace(&mut *last, now))
+            .map_or(now, |before| now.saturating_sub(before));
+        let _ = took;
+        self.talk(&format!(
+            "\n{HEAD}{number:>2}  {title}{HEAD:#}  {DIM}{:.1} s{DIM:#}",
+            now.as_secs_f64()
+        ));
+    }
+
+    /// A line of the story.
+    pub(crate) fn line(&self, text: impl AsRef<str>) {
+        self.talk(&format!("    {}", text.as_ref()));
+    }
+
+    /// A quieter line: the why of what was just shown.
+    pub(crate) fn why(&self, text: impl AsRef<str>) {
+        self.talk(&format!("    {DIM}{}{DIM:#}", text.as_ref()));
+    }
+
+    /// A statement that holds or does not.
+    pub(crate) fn check(&self, holds: bool, text: impl AsRef<str>) {
+        let (style, mark) = if holds { (GOOD, "ok") } else { (BAD, "NO") };
+        self.talk(&format!("    {style}{mark:>2}{style:#}  {}", text.as_ref()));
+    }
+
+    /// Talk of `demo`, which is its result: stdout for people, stderr when stdout carries JSON.
+    fn talk(&self, text: &str) {
+        if self.json {
+            if !self.quiet {
+                let _ = writeln!(anstream::stderr().lock(), "{text}");
+            }
+        } else {
+            let _ = writeln!(anstream::stdout().lock(), "{text}");
+        }
+    }
+
+    /// A bar for `bytes`, drawn on stderr when that is a terminal; otherwise hidden.
+    pub(crate) fn bytes_bar(&self, name: &str, bytes: u64) -> ProgressBar {
+        let visible = !self.quiet
+            && std::io::stderr().is_terminal()
+            && std::env::var_os("ASSAY_NO_PROGRESS").is_none();
+        if !visible {
+            return ProgressBar::hidden();
+        }
+        let bar = ProgressBar::new(bytes).with_message(name.to_owned());
+        let template = "{msg:16} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} eta {eta}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        bar
+    }
+
+    /// An error, in up to three parts.
+    pub(crate) fn error(&self, error: &anyhow::Error) {
+        let stop = error.downcast_ref::<Stop>();
+        let hint = stop.and_then(|s| s.hint.clone());
+        let mut err = anstream::stderr().lock();
+        let _ = if self.json {
+            let document = serde_json::json!({ "error": { "message": format!("{error:#}"), "hint": hint } });
+            writeln!(err, "{document}")
+        } else {
+            let hint = hint.map(|h| format!("\n{HEAD}hint{HEAD:#}: {h}"));
+            writeln!(
+                err,
+                "{BAD}error{BAD:#}: {error:#}{}",
+                hint.unwrap_or_default()
+            )
+        };
+    }
+
+    /// Seconds since the process began.
+    pub(crate) fn seconds(&self) -> f64 {
+        self.start.elapsed().as_secs_f64()
+    }
+}
