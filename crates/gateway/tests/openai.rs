@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -65,6 +66,11 @@ fn node() -> Result<PathBuf, String> {
     Ok(folder)
 }
 
+/// Tells it past the capture of the test harness, so that a skip is seen.
+fn skipped(test: &str, reason: &str) {
+    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {reason}");
+}
+
 fn run(command: &mut Command, gateway: &Running) {
     let output = command
         .env("BASE_URL", gateway.base_url())
@@ -91,7 +97,7 @@ async fn gateway() -> (Network, Running) {
 #[tokio::test(flavor = "multi_thread")]
 async fn python_client() {
     match block(python) {
-        Err(reason) => eprintln!("SKIPPED python_client: {reason}"),
+        Err(reason) => skipped("python_client", &reason),
         Ok(python) => {
             let (_network, gateway) = gateway().await;
             block(|| {
@@ -107,7 +113,7 @@ async fn python_client() {
 #[tokio::test(flavor = "multi_thread")]
 async fn node_client() {
     match block(node) {
-        Err(reason) => eprintln!("SKIPPED node_client: {reason}"),
+        Err(reason) => skipped("node_client", &reason),
         Ok(folder) => {
             let (_network, gateway) = gateway().await;
             block(|| {

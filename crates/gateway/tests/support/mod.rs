@@ -12,6 +12,7 @@ use assay_gateway::{
 };
 use assay_graph::Graph;
 use assay_wallet::{Key, dev_key};
+#[allow(unused_imports, reason = "each test binary uses a part")]
 pub use network::{Network, block, perceptron};
 
 pub const RICH: &str = "sk-rich";
