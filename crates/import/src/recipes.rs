@@ -14,6 +14,7 @@ use crate::{
         OutputSpec, SourceFile,
     },
     model::Model,
+    net::NetOp,
     onnx::{self, OnnxOptions},
     quantise::{Calibration, Profile, Quantised, quantise, quantise_auto},
     report::{bounds, constant_bytes, macs, sha256_hex},
@@ -199,7 +200,8 @@ pub struct OnnxUse {
     pub options: OnnxOptions,
     /// Declared range of the input.
     pub range: (f64, f64),
-    /// Calibration inputs, row-major in the order of the file.
+    /// Calibration inputs, row-major in the order of the file. When there are none, 32 random ones over the whole range are drawn from a fixed
+    /// seed: good enough to try a model, not to judge it.
     pub calibration: Vec<Vec<f32>>,
     /// Present for image classifiers.
     pub image: Option<ImageUse>,
@@ -245,11 +247,14 @@ pub fn import_onnx(
     about: &About,
 ) -> Result<Model, ImportError> {
     let lowered = onnx::lower(bytes, folder, &settings.options)?;
-    let inputs: Vec<Vec<f32>> = settings
-        .calibration
-        .iter()
-        .map(|x| lowered.input.to_stored(x))
-        .collect();
+    let drawn;
+    let samples = if settings.calibration.is_empty() {
+        drawn = random_inputs(&lowered, settings.range);
+        &drawn
+    } else {
+        &settings.calibration
+    };
+    let inputs: Vec<Vec<f32>> = samples.iter().map(|x| lowered.input.to_stored(x)).collect();
     let calibration = Calibration {
         range: settings.range,
         inputs,
@@ -270,7 +275,12 @@ pub fn import_onnx(
     };
     let report = AccuracyReport {
         data: format!(
-            "calibration inputs, profile {:?}; float32 reference",
+            "{} inputs, profile {:?}; float32 reference",
+            if settings.calibration.is_empty() {
+                "random"
+            } else {
+                "calibration"
+            },
             quantised.profile
         ),
         samples: accuracy.samples,
@@ -280,8 +290,7 @@ pub fn import_onnx(
             metric("same_arg_max", accuracy.same_arg_max),
         ],
     };
-    let calibration_bytes: Vec<u8> = settings
-        .calibration
+    let calibration_bytes: Vec<u8> = samples
         .iter()
         .flatten()
         .flat_map(|v| v.to_le_bytes())
@@ -308,6 +317,29 @@ pub fn import_onnx(
         nodes: names,
     };
     Model::new(manifest, graph, None)
+}
+
+/// 32 inputs, uniform over the range (or over the ids), from a fixed seed.
+fn random_inputs(lowered: &onnx::Lowered, (lo, hi): (f64, f64)) -> Vec<Vec<f32>> {
+    let size: usize = lowered.input.dims.iter().product();
+    let ids = lowered.net.nodes.iter().find_map(|n| match &n.op {
+        NetOp::Embedding { rows, width } => Some(rows.len() / width.max(&1)),
+        _ => None,
+    });
+    let mut seed =
+        blake3::Hasher::new_derive_key("assay import random calibration v1").finalize_xof();
+    let mut next = || {
+        let mut bytes = [0; 4];
+        seed.fill(&mut bytes);
+        f64::from(u32::from_le_bytes(bytes)) / 4_294_967_296.0
+    };
+    let mut value = || match ids {
+        Some(n) => (next() * n as f64).floor() as f32,
+        None => (lo + next() * (hi - lo)) as f32,
+    };
+    (0..32)
+        .map(|_| (0..size).map(|_| value()).collect())
+        .collect()
 }
 
 fn input_spec(
