@@ -7,7 +7,7 @@ use alloy_sol_types::Eip712Domain;
 pub const RECEIPT_WORDS: usize = 27;
 
 /// EIP-712 type string of a receipt.
-pub const RECEIPT_TYPE: &str = "Receipt(uint8 version,uint8 tier,uint16 flags,bytes32 lineId,uint64 seq,uint128 cumExposure,address requester,address operator,bytes32 requestHash,bytes32 modelId,uint32 semantics,bytes32 inputCommit,bytes32 outputCommit,bytes32 samplingHash,uint32 nIn,uint32 nOut,bytes32 traceRoot,uint64 nLeaves,bytes32 evidenceHash,uint128 fee,uint128 valueAtRisk,uint128 exposure,uint32 auditPpm,uint32 window,uint64 issuedAt,uint64 includeBy,bytes32 extHash";
+pub const RECEIPT_TYPE: &str = "Receipt(uint8 version,uint8 tier,uint16 flags,bytes32 lineId,uint64 seq,uint128 cumExposure,address requester,address operator,bytes32 requestHash,bytes32 modelId,uint32 semantics,bytes32 inputCommit,bytes32 outputCommit,bytes32 samplingHash,uint32 nIn,uint32 nOut,bytes32 traceRoot,uint64 nLeaves,bytes32 evidenceHash,uint128 fee,uint128 valueAtRisk,uint128 exposure,uint32 auditPpm,uint32 window,uint64 issuedAt,uint64 includeBy,bytes32 extHash)";
 
 /// A word holds more than its field may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

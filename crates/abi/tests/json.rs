@@ -61,7 +61,7 @@ fn type_hashes_of_signed_structs_are_pinned() {
     );
     assert_eq!(
         keccak256(assay_abi::RECEIPT_TYPE),
-        b256!("b4bdda7d34ca874789bb11f1385f9aab0c71faa31c2692edfaf939727f74621f")
+        b256!("1c10abbb48f8bee424cdc68353cf1ad90ab5613fdabb35fe0ca5ffe328fff2cb")
     );
     assert_eq!(
         request.eip712_type_hash(),
