@@ -27,12 +27,17 @@ pub(crate) fn key(args: &KeyArgs, shell: &Shell) -> anyhow::Result<Key> {
     let Some(name) = &args.account else {
         let error = Stop::new(Exit::Failed, "no account was named");
         return Err(error
-            .hint("`--account NAME` for a key of `assay wallet ls`, or `--dev 0` on a local network")
+            .hint(
+                "`--account NAME` for a key of `assay wallet ls`, or `--dev 0` on a local network",
+            )
             .into());
     };
     let store = Keystore::open(paths::keystore()?)?;
     let name = resolve(&store, name)?;
-    let passphrase = passphrase(args.passphrase_file.as_deref(), &format!("passphrase of `{name}`"))?;
+    let passphrase = passphrase(
+        args.passphrase_file.as_deref(),
+        &format!("passphrase of `{name}`"),
+    )?;
     Ok(store.unlock(&name, &passphrase)?)
 }
 
@@ -51,7 +56,10 @@ pub(crate) fn address(args: &KeyArgs) -> anyhow::Result<Address> {
     let name = resolve(&store, name)?;
     match store.list()?.into_iter().find(|k| k.name == name) {
         Some(info) => Ok(info.address),
-        None => stop(Exit::NotFound, format!("no account `{name}` in the keystore")),
+        None => stop(
+            Exit::NotFound,
+            format!("no account `{name}` in the keystore"),
+        ),
     }
 }
 
@@ -64,8 +72,16 @@ fn resolve(store: &Keystore, name: &str) -> anyhow::Result<String> {
         Some(info) => Ok(info.name.clone()),
         None => {
             let names: Vec<&str> = known.iter().map(|k| k.name.as_str()).collect();
-            let error = Stop::new(Exit::NotFound, format!("no account `{name}` in the keystore"));
-            Err(error.hint(format!("known: {}; `assay wallet new NAME` makes one", names.join(", "))).into())
+            let error = Stop::new(
+                Exit::NotFound,
+                format!("no account `{name}` in the keystore"),
+            );
+            Err(error
+                .hint(format!(
+                    "known: {}; `assay wallet new NAME` makes one",
+                    names.join(", ")
+                ))
+                .into())
         }
     }
 }
@@ -76,19 +92,30 @@ fn resolve(store: &Keystore, name: &str) -> anyhow::Result<String> {
 /// When none of the three is available.
 pub(crate) fn passphrase(file: Option<&Path>, prompt: &str) -> anyhow::Result<String> {
     if let Some(path) = file {
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| Stop::new(Exit::Failed, format!("passphrase file `{}`: {e}", path.display())))?;
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            Stop::new(
+                Exit::Failed,
+                format!("passphrase file `{}`: {e}", path.display()),
+            )
+        })?;
         return Ok(text.trim_end_matches(['\r', '\n']).to_owned());
     }
     if let Ok(text) = std::env::var("ASSAY_PASSPHRASE") {
         return Ok(text);
     }
     if !std::io::stdin().is_terminal() {
-        let error = Stop::new(Exit::Failed, "a passphrase is needed and there is no terminal to ask on");
-        return Err(error.hint("`--passphrase-file FILE` or the variable ASSAY_PASSPHRASE").into());
+        let error = Stop::new(
+            Exit::Failed,
+            "a passphrase is needed and there is no terminal to ask on",
+        );
+        return Err(error
+            .hint("`--passphrase-file FILE` or the variable ASSAY_PASSPHRASE")
+            .into());
     }
     let echo = |on: bool| {
-        let _ = std::process::Command::new("stty").arg(if on { "echo" } else { "-echo" }).status();
+        let _ = std::process::Command::new("stty")
+            .arg(if on { "echo" } else { "-echo" })
+            .status();
     };
     let _ = write!(anstream::stderr().lock(), "{prompt}: ");
     echo(false);

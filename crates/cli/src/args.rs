@@ -6,8 +6,16 @@ use clap::{Args, Parser, Subcommand};
 
 /// Answers of AI models with evidence: serve, ask, verify, dispute.
 #[derive(Debug, Parser)]
-#[command(name = "assay", version, about, propagate_version = true, max_term_width = 110)]
-#[command(after_help = "First steps:\n  assay demo                            the whole story in one process, in a temporary folder\n  assay up                              a network that stays; prints URLs, accounts and a curl line\n  assay ask digits models/digits/samples/7.png\n\nExit codes: 0 success, 1 failed, 2 usage, 3 evidence is false, 4 not found, 5 payment, 75 temporary, 130 interrupted")]
+#[command(
+    name = "assay",
+    version,
+    about,
+    propagate_version = true,
+    max_term_width = 110
+)]
+#[command(
+    after_help = "First steps:\n  assay demo                            the whole story in one process, in a temporary folder\n  assay up                              a network that stays; prints URLs, accounts and a curl line\n  assay ask digits models/digits/samples/7.png\n\nExit codes: 0 success, 1 failed, 2 usage, 3 evidence is false, 4 not found, 5 payment, 75 temporary, 130 interrupted"
+)]
 pub(crate) struct Cli {
     /// Print the result as JSON on stdout, errors as JSON on stderr
     #[arg(long, global = true)]
@@ -57,7 +65,12 @@ pub(crate) enum Command {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ChainArgs {
     /// JSON-RPC of the chain
-    #[arg(long, env = "ASSAY_RPC", default_value = "http://127.0.0.1:8545", value_name = "URL")]
+    #[arg(
+        long,
+        env = "ASSAY_RPC",
+        default_value = "http://127.0.0.1:8545",
+        value_name = "URL"
+    )]
     pub(crate) rpc: String,
 }
 
@@ -68,7 +81,12 @@ pub(crate) struct KeyArgs {
     #[arg(long, env = "ASSAY_ACCOUNT", value_name = "NAME")]
     pub(crate) account: Option<String>,
     /// One of the public development accounts, 0 to 9 (unsafe: everybody has their keys)
-    #[arg(long, env = "ASSAY_DEV_ACCOUNT", value_name = "N", conflicts_with = "account")]
+    #[arg(
+        long,
+        env = "ASSAY_DEV_ACCOUNT",
+        value_name = "N",
+        conflicts_with = "account"
+    )]
     pub(crate) dev: Option<u32>,
     /// File with the keystore's passphrase (else ASSAY_PASSPHRASE, else asked on the terminal)
     #[arg(long, value_name = "FILE")]
@@ -114,10 +132,21 @@ pub(crate) struct AskArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) receipt: Option<PathBuf>,
     /// Gateway to ask
-    #[arg(long, env = "ASSAY_GATEWAY", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    #[arg(
+        long,
+        env = "ASSAY_GATEWAY",
+        default_value = "http://127.0.0.1:8080",
+        value_name = "URL"
+    )]
     pub(crate) gateway: String,
     /// API key of the buyer's account at the gateway
-    #[arg(long, env = "ASSAY_API_KEY", hide_env_values = true, default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        env = "ASSAY_API_KEY",
+        hide_env_values = true,
+        default_value = "",
+        hide_default_value = true
+    )]
     pub(crate) api_key: String,
 }
 

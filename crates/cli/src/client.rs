@@ -37,24 +37,48 @@ pub(crate) struct Reply {
 impl Client {
     /// `url` with or without `/v1`.
     pub(crate) fn new(url: &str, api_key: &str) -> Self {
-        let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(300))).build();
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(Duration::from_secs(300)))
+            .build();
         let url = url.trim_end_matches('/').trim_end_matches("/v1").to_owned();
-        Self { agent: ureq::Agent::new_with_config(config), url, api_key: api_key.to_owned() }
+        Self {
+            agent: ureq::Agent::new_with_config(config),
+            url,
+            api_key: api_key.to_owned(),
+        }
     }
 
-    fn finish(&self, result: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> anyhow::Result<Reply> {
+    fn finish(
+        &self,
+        result: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    ) -> anyhow::Result<Reply> {
         let unreachable = |e: &dyn std::fmt::Display| {
-            Stop::new(Exit::Unavailable, format!("gateway {}: {e}", self.url)).hint("`assay up` starts one; `--gateway URL` names another")
+            Stop::new(Exit::Unavailable, format!("gateway {}: {e}", self.url))
+                .hint("`assay up` starts one; `--gateway URL` names another")
         };
         let mut response = result.map_err(|e| unreachable(&e))?;
         let status = response.status().as_u16();
-        let receipt = response.headers().get("assay-receipt").and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
-        let text = response.body_mut().with_config().limit(MAX_ANSWER).read_to_string().map_err(|e| unreachable(&e))?;
+        let receipt = response
+            .headers()
+            .get("assay-receipt")
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or_default()
+            .to_owned();
+        let text = response
+            .body_mut()
+            .with_config()
+            .limit(MAX_ANSWER)
+            .read_to_string()
+            .map_err(|e| unreachable(&e))?;
         let body: Value = serde_json::from_str(&text).unwrap_or(Value::String(text));
         if status < 400 {
             return Ok(Reply { body, receipt });
         }
-        let message = body.pointer("/error/message").and_then(Value::as_str).map_or_else(|| format!("status {status}"), str::to_owned);
+        let message = body
+            .pointer("/error/message")
+            .and_then(Value::as_str)
+            .map_or_else(|| format!("status {status}"), str::to_owned);
         let exit = match status {
             402 => Exit::Payment,
             404 => Exit::NotFound,
@@ -62,7 +86,12 @@ impl Client {
             _ => Exit::Failed,
         };
         let stop = Stop::new(exit, message);
-        Err(if exit == Exit::Payment { stop.hint("`assay wallet deposit AMOUNT` moves usd into escrow") } else { stop }.into())
+        Err(if exit == Exit::Payment {
+            stop.hint("`assay wallet deposit AMOUNT` moves usd into escrow")
+        } else {
+            stop
+        }
+        .into())
     }
 
     fn key(&self) -> Option<String> {
@@ -99,8 +128,13 @@ impl Client {
     /// The gateway's words, with the exit code that fits.
     pub(crate) fn ask(&self, model: &str, input: &Input) -> anyhow::Result<Reply> {
         match input {
-            Input::Text(text) => self.post("/v1/embeddings", &json!({ "model": model, "input": text, "encoding_format": "float" })),
-            Input::Tensor(tensor) => self.post("/v1/infer", &json!({ "model": model, "input": tensor })),
+            Input::Text(text) => self.post(
+                "/v1/embeddings",
+                &json!({ "model": model, "input": text, "encoding_format": "float" }),
+            ),
+            Input::Tensor(tensor) => {
+                self.post("/v1/infer", &json!({ "model": model, "input": tensor }))
+            }
             Input::Png(png) => {
                 let image = base64::engine::general_purpose::STANDARD.encode(png);
                 self.post("/v1/infer", &json!({ "model": model, "image": image }))
@@ -121,10 +155,30 @@ impl Client {
 
 /// Short words for an answer: label and score, or the first numbers.
 pub(crate) fn words(body: &Value) -> String {
-    let first = |v: &Value| v.as_array().map(|a| a.iter().take(4).filter_map(Value::as_f64).map(|x| format!("{x:.4}")).collect::<Vec<_>>().join(", "));
+    let first = |v: &Value| {
+        v.as_array().map(|a| {
+            a.iter()
+                .take(4)
+                .filter_map(Value::as_f64)
+                .map(|x| format!("{x:.4}"))
+                .collect::<Vec<_>>()
+                .join(", ")
+        })
+    };
     if let Some(classes) = body.get("classes").and_then(Value::as_array) {
-        let word = |c: &Value| Some(format!("{} ({:.1} %)", c.get("label")?.as_str()?, c.get("score")?.as_f64()? * 100.0));
-        return classes.iter().take(3).filter_map(word).collect::<Vec<_>>().join(", ");
+        let word = |c: &Value| {
+            Some(format!(
+                "{} ({:.1} %)",
+                c.get("label")?.as_str()?,
+                c.get("score")?.as_f64()? * 100.0
+            ))
+        };
+        return classes
+            .iter()
+            .take(3)
+            .filter_map(word)
+            .collect::<Vec<_>>()
+            .join(", ");
     }
     if let Some(vector) = body.pointer("/data/0/embedding") {
         let n = vector.as_array().map_or(0, Vec::len);

@@ -103,7 +103,10 @@ pub(crate) fn chain_config(options: ChainOptions) -> anyhow::Result<NodeConfig> 
 /// # Errors
 /// When threads can't be started.
 pub(crate) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build()
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(4)
+        .enable_all()
+        .build()
 }
 
 /// Waits for Ctrl-C or SIGTERM.
@@ -127,7 +130,10 @@ pub(crate) async fn until_interrupted() {
 ///
 /// # Errors
 /// Those of the chain's client.
-pub(crate) fn operator(chain: &ChainClient, account: Address) -> anyhow::Result<Option<IStaking::Operator>> {
+pub(crate) fn operator(
+    chain: &ChainClient,
+    account: Address,
+) -> anyhow::Result<Option<IStaking::Operator>> {
     match chain.call(STAKING, &IStaking::operatorCall { account }) {
         Ok(known) => Ok(Some(known)),
         Err(e) if e.module_error() == Some("UnknownOperator") => Ok(None),
@@ -139,7 +145,13 @@ pub(crate) fn operator(chain: &ChainClient, account: Address) -> anyhow::Result<
 ///
 /// # Errors
 /// Those of the chain's client.
-pub(crate) fn enrol(chain: &ChainClient, key: &Key, receipts: &Key, endpoint: &str, amount: U256) -> anyhow::Result<bool> {
+pub(crate) fn enrol(
+    chain: &ChainClient,
+    key: &Key,
+    receipts: &Key,
+    endpoint: &str,
+    amount: U256,
+) -> anyhow::Result<bool> {
     let endpoint = endpoint.to_owned();
     match operator(chain, key.address())? {
         Some(known) if known.endpoint == endpoint => Ok(false),
@@ -148,7 +160,10 @@ pub(crate) fn enrol(chain: &ChainClient, key: &Key, receipts: &Key, endpoint: &s
             Ok(false)
         }
         None => {
-            let call = IStaking::registerCall { receiptKey: receipts.address(), endpoint };
+            let call = IStaking::registerCall {
+                receiptKey: receipts.address(),
+                endpoint,
+            };
             chain.send_value(key, STAKING, &call, amount)?;
             Ok(true)
         }
@@ -159,9 +174,21 @@ pub(crate) fn enrol(chain: &ChainClient, key: &Key, receipts: &Key, endpoint: &s
 ///
 /// # Errors
 /// Those of the chain's client.
-pub(crate) fn register_model(chain: &ChainClient, maker: &Key, graph: &assay_graph::Graph, name: &str, price: u128, uri: &str) -> anyhow::Result<bool> {
+pub(crate) fn register_model(
+    chain: &ChainClient,
+    maker: &Key,
+    graph: &assay_graph::Graph,
+    name: &str,
+    price: u128,
+    uri: &str,
+) -> anyhow::Result<bool> {
     let identity = graph.identity();
-    if chain.call(MODELS, &IModels::existsCall { modelId: identity.model_id.into() })? {
+    if chain.call(
+        MODELS,
+        &IModels::existsCall {
+            modelId: identity.model_id.into(),
+        },
+    )? {
         return Ok(false);
     }
     let call = IModels::registerCall {
@@ -225,7 +252,9 @@ impl Services {
         );
         config.window = WINDOW;
         config.poll = std::time::Duration::from_millis(100);
-        let running = assay_operator::Operator::open(config, runners)?.start().await?;
+        let running = assay_operator::Operator::open(config, runners)?
+            .start()
+            .await?;
         let url = running.url();
         self.operators.push(running);
         enrol(&self.chain, operator, receipts, &url, bond)?;
@@ -268,7 +297,8 @@ impl Services {
         listen: SocketAddr,
         models: Vec<Arc<dyn assay_gateway::ModelCodec>>,
     ) -> anyhow::Result<String> {
-        let mut config = assay_gateway::GatewayConfig::new(self.dir.join("gateway"), self.chain.url());
+        let mut config =
+            assay_gateway::GatewayConfig::new(self.dir.join("gateway"), self.chain.url());
         let account = assay_gateway::Account {
             name: "buyer".into(),
             api_key: API_KEY.into(),

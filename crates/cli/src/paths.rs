@@ -5,7 +5,11 @@ use std::path::PathBuf;
 use crate::exit::{Exit, stop};
 
 fn base(own: &str, xdg: &str, fallback: &str) -> anyhow::Result<PathBuf> {
-    let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let set = |name: &str| {
+        std::env::var_os(name)
+            .filter(|v| !v.is_empty())
+            .map(PathBuf::from)
+    };
     if let Some(dir) = set(own) {
         return Ok(dir);
     }
@@ -14,7 +18,10 @@ fn base(own: &str, xdg: &str, fallback: &str) -> anyhow::Result<PathBuf> {
     }
     match set("HOME") {
         Some(home) => Ok(home.join(fallback).join("assay")),
-        None => stop(Exit::Failed, format!("neither {own}, {xdg} nor HOME is set")),
+        None => stop(
+            Exit::Failed,
+            format!("neither {own}, {xdg} nor HOME is set"),
+        ),
     }
 }
 

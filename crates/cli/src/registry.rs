@@ -13,7 +13,12 @@ use crate::exit::{Exit, Stop};
 pub(crate) fn find(chain: &ChainClient, model: &str) -> anyhow::Result<IModels::Model> {
     let found = match model.parse::<B256>() {
         Ok(id) => chain.call(MODELS, &IModels::modelCall { modelId: id }),
-        Err(_) => chain.call(MODELS, &IModels::byNameCall { name: model.to_owned() }),
+        Err(_) => chain.call(
+            MODELS,
+            &IModels::byNameCall {
+                name: model.to_owned(),
+            },
+        ),
     };
     match found {
         Ok(m) if m.modelId != B256::ZERO => Ok(m),
@@ -21,7 +26,9 @@ pub(crate) fn find(chain: &ChainClient, model: &str) -> anyhow::Result<IModels::
         _ => {
             let names = names(chain)?;
             let error = Stop::new(Exit::NotFound, format!("no model `{model}` on this chain"));
-            Err(error.hint(format!("registered: {}", names.join(", "))).into())
+            Err(error
+                .hint(format!("registered: {}", names.join(", ")))
+                .into())
         }
     }
 }
@@ -31,11 +38,21 @@ pub(crate) fn find(chain: &ChainClient, model: &str) -> anyhow::Result<IModels::
 /// # Errors
 /// Those of the chain's client.
 pub(crate) fn names(chain: &ChainClient) -> anyhow::Result<Vec<String>> {
-    let page = chain.call(MODELS, &IModels::listCall { offset: U256::ZERO, limit: U256::from(100) })?;
+    let page = chain.call(
+        MODELS,
+        &IModels::listCall {
+            offset: U256::ZERO,
+            limit: U256::from(100),
+        },
+    )?;
     let mut names = Vec::new();
     for id in page.modelIds {
         let model = chain.call(MODELS, &IModels::modelCall { modelId: id })?;
-        names.push(chain.call(MODELS, &IModels::lineageCall { id: model.lineage })?.name);
+        names.push(
+            chain
+                .call(MODELS, &IModels::lineageCall { id: model.lineage })?
+                .name,
+        );
     }
     names.sort();
     names.dedup();

@@ -119,7 +119,8 @@ impl Shell {
         let hint = stop.and_then(|s| s.hint.clone());
         let mut err = anstream::stderr().lock();
         let _ = if self.json {
-            let document = serde_json::json!({ "error": { "message": format!("{error:#}"), "hint": hint } });
+            let document =
+                serde_json::json!({ "error": { "message": format!("{error:#}"), "hint": hint } });
             writeln!(err, "{document}")
         } else {
             let hint = hint.map(|h| format!("\n{HEAD}hint{HEAD:#}: {h}"));

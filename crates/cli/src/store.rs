@@ -53,7 +53,10 @@ impl Store {
     /// # Errors
     /// When neither the variables nor HOME are set.
     pub(crate) fn open_default() -> anyhow::Result<Self> {
-        Ok(Self { imported: paths::models()?, cache: Cache::from_environment()? })
+        Ok(Self {
+            imported: paths::models()?,
+            cache: Cache::from_environment()?,
+        })
     }
 
     /// The cache of downloads.
@@ -72,7 +75,10 @@ impl Store {
     /// When a manifest can't be read.
     pub(crate) fn list(&self) -> anyhow::Result<Vec<(Origin, Manifest)>> {
         let mut all = Vec::new();
-        for entry in CATALOGUE.iter().filter(|e| self.cache.ready().contains(&e.id)) {
+        for entry in CATALOGUE
+            .iter()
+            .filter(|e| self.cache.ready().contains(&e.id))
+        {
             if entry.recipe == Recipe::Bundled {
                 all.push((Origin::Bundled, (*assay_import::digits()?.manifest).clone()));
             } else {
@@ -99,7 +105,10 @@ impl Store {
     pub(crate) fn load(&self, name: &str) -> anyhow::Result<Model> {
         let wanted = name.trim_start_matches("0x");
         let all = self.list()?;
-        match all.iter().find(|(_, m)| m.name == name || m.model_id == wanted) {
+        match all
+            .iter()
+            .find(|(_, m)| m.name == name || m.model_id == wanted)
+        {
             Some((Origin::Imported, m)) => Ok(Model::load(&self.imported_folder(&m.name))?),
             Some((_, m)) => Ok(pull::open(&m.name, &self.cache, &mut Quiet)?),
             None => {
@@ -108,7 +117,11 @@ impl Store {
                     Some(entry) => format!("`assay model pull {}` fetches it", entry.id),
                     None => format!("here: {}; `assay model ls` lists them", names.join(", ")),
                 };
-                Err(Stop::new(Exit::NotFound, format!("no model `{name}` on this machine")).hint(hint).into())
+                Err(
+                    Stop::new(Exit::NotFound, format!("no model `{name}` on this machine"))
+                        .hint(hint)
+                        .into(),
+                )
             }
         }
     }
@@ -119,7 +132,11 @@ impl Store {
     /// [`Exit::Unavailable`] when no source can be reached; those of the import.
     pub(crate) fn pull(&self, entry: &Entry, shell: &Shell) -> anyhow::Result<Model> {
         pull::open(entry.id, &self.cache, &mut Bar { shell, bar: None }).map_err(|e| match e {
-            ImportError::Unreachable { .. } => Stop::new(Exit::Unavailable, e).hint("a network, or pip with an index, is needed once; files are kept in the cache").into(),
+            ImportError::Unreachable { .. } => Stop::new(Exit::Unavailable, e)
+                .hint(
+                    "a network, or pip with an index, is needed once; files are kept in the cache",
+                )
+                .into(),
             other => other.into(),
         })
     }
@@ -128,7 +145,11 @@ impl Store {
     ///
     /// # Errors
     /// When `folder` holds no model.
-    pub(crate) fn replayer(&self, bundle: &Bundle, folder: Option<&Path>) -> anyhow::Result<Option<Replay>> {
+    pub(crate) fn replayer(
+        &self,
+        bundle: &Bundle,
+        folder: Option<&Path>,
+    ) -> anyhow::Result<Option<Replay>> {
         let model = match folder {
             Some(folder) => Model::load(folder)?,
             None => match self.load(&bundle.receipt.model_id.to_string()) {
@@ -137,22 +158,36 @@ impl Store {
             },
         };
         let runner = HonestModel::new(Arc::clone(&model.graph), EngineOptions::default())?;
-        Ok(Some(Box::new(move |_: &Bundle, salt: B256, input: &[u8]| replay(&model, &runner, salt, input))))
+        Ok(Some(Box::new(
+            move |_: &Bundle, salt: B256, input: &[u8]| replay(&model, &runner, salt, input),
+        )))
     }
 }
 
 /// Runs a model again for a verification.
 pub(crate) type Replay = Box<dyn Fn(&Bundle, B256, &[u8]) -> Result<ReplayOutcome, ViewError>>;
 
-fn replay(model: &Model, runner: &HonestModel, salt: B256, input: &[u8]) -> Result<ReplayOutcome, ViewError> {
+fn replay(
+    model: &Model,
+    runner: &HonestModel,
+    salt: B256,
+    input: &[u8],
+) -> Result<ReplayOutcome, ViewError> {
     let ty = model.graph.input_type().ok_or("the graph is empty")?;
     let tensor = input_tensor(ty, model.graph.header().max_seq, input)?;
     let run = runner.execute(&tensor, salt)?;
-    Ok(ReplayOutcome { model_id: runner.model_id(), output: run.output, trace_root: run.trace_root, n_leaves: run.n_leaves })
+    Ok(ReplayOutcome {
+        model_id: runner.model_id(),
+        output: run.output,
+        trace_root: run.trace_root,
+        n_leaves: run.n_leaves,
+    })
 }
 
 fn manifest(folder: &Path) -> anyhow::Result<Manifest> {
-    Ok(Manifest::parse(&std::fs::read(folder.join(MANIFEST_FILE))?)?)
+    Ok(Manifest::parse(&std::fs::read(
+        folder.join(MANIFEST_FILE),
+    )?)?)
 }
 
 /// Downloads as a bar on the terminal, and a line each.
@@ -163,7 +198,9 @@ struct Bar<'a> {
 
 impl Progress for Bar<'_> {
     fn start(&mut self, what: &str, total: Option<u64>) {
-        let size = total.map(|t| format!(" ({:.1} MB)", t as f64 / 1e6)).unwrap_or_default();
+        let size = total
+            .map(|t| format!(" ({:.1} MB)", t as f64 / 1e6))
+            .unwrap_or_default();
         self.shell.note(format!("{what}{size}"));
         self.bar = total.map(|t| self.shell.bytes_bar(what, t));
     }

@@ -7,7 +7,7 @@ use crate::{error::ImportError, quantise::End};
 /// Version of the manifest's format.
 pub const MANIFEST_VERSION: u32 = 1;
 /// Version of the importer; raised whenever the same source would give another graph.
-pub const IMPORTER_VERSION: u32 = 1;
+pub const IMPORTER_VERSION: u32 = 2;
 /// Largest manifest read, bytes.
 pub const MAX_MANIFEST: u64 = 16 << 20;
 

@@ -23,7 +23,7 @@ struct Fixture {
 }
 
 /// Pins importer, weights and calibration at once; a change needs a new IMPORTER_VERSION.
-const MODEL_ID: &str = "f3f582fd415c077f21c1355f1d56e1ea98d7efd618a199edacef5ee3b207c3ae";
+const MODEL_ID: &str = "fe85b1e20638378d5ac7e1096fd3be9199e1f0812182373539459e82a200e26a";
 
 fn fixture() -> Option<&'static Fixture> {
     static CELL: OnceLock<Option<Fixture>> = OnceLock::new();

@@ -52,7 +52,10 @@ fn sender_and_hash_are_those_of_the_signer() {
     let other = decode(encoded(dynamic(Bytes::from_static(b"x")))).unwrap();
     assert_eq!(recovered.sender(), other.sender());
     assert_eq!(recovered.max_cost(), Some(U256::from(21_000 * 9 + 1)));
-    assert_eq!((recovered.tip(8), recovered.tip(9), recovered.tip(10)), (Some(1), Some(0), None));
+    assert_eq!(
+        (recovered.tip(8), recovered.tip(9), recovered.tip(10)),
+        (Some(1), Some(0), None)
+    );
 }
 
 #[test]
@@ -66,7 +69,10 @@ fn a_signature_in_the_upper_half_is_refused() {
     .unwrap();
     let high = Signature::new(low.r(), order - low.s(), !low.v());
     let raw = TxEnvelope::Eip1559(tx.into_signed(high)).encoded_2718();
-    assert!(matches!(decode(raw), Err(TransactionError::BadSignature { .. })));
+    assert!(matches!(
+        decode(raw),
+        Err(TransactionError::BadSignature { .. })
+    ));
 }
 
 #[test]
@@ -83,14 +89,23 @@ fn legacy_without_chain_id_and_other_chains_are_refused() {
         decode(TxEnvelope::Legacy(tx.into_signed(signature)).encoded_2718())
     };
     assert_eq!(legacy(None), Err(TransactionError::NoChainId));
-    assert_eq!(legacy(Some(1)), Err(TransactionError::WrongChain { have: 1, want: CHAIN }));
+    assert_eq!(
+        legacy(Some(1)),
+        Err(TransactionError::WrongChain {
+            have: 1,
+            want: CHAIN
+        })
+    );
     assert!(legacy(Some(CHAIN)).is_ok());
 }
 
 #[test]
 fn size_is_bounded_by_destination() {
     let raw = encoded(dynamic(vec![0; MAX_TRANSACTION_BYTES].into()));
-    assert!(matches!(decode(raw.clone()), Err(TransactionError::TooLarge { .. })));
+    assert!(matches!(
+        decode(raw.clone()),
+        Err(TransactionError::TooLarge { .. })
+    ));
     assert!(Recovered::decode(raw.into(), CHAIN, |to| *to == TO).is_ok());
     let raw = encoded(dynamic(vec![0; 1 << 20].into()));
     assert!(Recovered::decode(raw.into(), CHAIN, |_| true).is_err());

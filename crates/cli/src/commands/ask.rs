@@ -23,9 +23,18 @@ pub(crate) fn run(args: &AskArgs, shell: &Shell) -> anyhow::Result<()> {
         Some(path) => path.clone(),
         None => default_path(&reply.receipt)?,
     };
-    std::fs::write(&path, bundle.to_json()?).map_err(|e| Stop::new(Exit::Failed, format!("receipt `{}`: {e}", path.display())))?;
-    shell.result(words(&reply.body), &json!({ "answer": reply.body, "receipt": reply.receipt, "receipt_file": path }));
-    shell.note(format!("receipt {} in {}\nhint: assay verify {}", reply.receipt, path.display(), path.display()));
+    std::fs::write(&path, bundle.to_json()?)
+        .map_err(|e| Stop::new(Exit::Failed, format!("receipt `{}`: {e}", path.display())))?;
+    shell.result(
+        words(&reply.body),
+        &json!({ "answer": reply.body, "receipt": reply.receipt, "receipt_file": path }),
+    );
+    shell.note(format!(
+        "receipt {} in {}\nhint: assay verify {}",
+        reply.receipt,
+        path.display(),
+        path.display()
+    ));
     Ok(())
 }
 
@@ -41,8 +50,15 @@ pub(crate) fn input(typed: &str, takes_text: bool) -> anyhow::Result<Input> {
         let mut bytes = Vec::new();
         std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut bytes)?;
         Some(bytes)
-    } else if !takes_text && Path::new(typed).extension().is_some_and(|e| ["png", "json", "PNG"].iter().any(|k| e == *k)) {
-        Some(std::fs::read(typed).map_err(|e| Stop::new(Exit::NotFound, format!("input `{typed}`: {e}")))?)
+    } else if !takes_text
+        && Path::new(typed)
+            .extension()
+            .is_some_and(|e| ["png", "json", "PNG"].iter().any(|k| e == *k))
+    {
+        Some(
+            std::fs::read(typed)
+                .map_err(|e| Stop::new(Exit::NotFound, format!("input `{typed}`: {e}")))?,
+        )
     } else {
         None
     };
@@ -60,10 +76,15 @@ pub(crate) fn input(typed: &str, takes_text: bool) -> anyhow::Result<Input> {
         return Ok(Input::Text(text));
     }
     match serde_json::from_str::<Value>(&text) {
-        Ok(Value::Object(mut map)) if map.contains_key("input_data") => Ok(Input::Tensor(map.remove("input_data").unwrap_or_default())),
+        Ok(Value::Object(mut map)) if map.contains_key("input_data") => {
+            Ok(Input::Tensor(map.remove("input_data").unwrap_or_default()))
+        }
         Ok(tensor @ Value::Array(_)) => Ok(Input::Tensor(tensor)),
-        _ => Err(Stop::new(Exit::Failed, format!("`{typed}` is no JSON array of numbers and no picture"))
-            .hint("this model takes a PNG file or a JSON tensor, for example `[[0.1, 0.2]]`")
-            .into()),
+        _ => Err(Stop::new(
+            Exit::Failed,
+            format!("`{typed}` is no JSON array of numbers and no picture"),
+        )
+        .hint("this model takes a PNG file or a JSON tensor, for example `[[0.1, 0.2]]`")
+        .into()),
     }
 }

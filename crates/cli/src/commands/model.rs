@@ -26,7 +26,11 @@ use crate::{
 pub(crate) fn run(command: ModelCommand, shell: &Shell) -> anyhow::Result<()> {
     let store = Store::open_default()?;
     match command {
-        ModelCommand::Import { file, name, calibrate } => {
+        ModelCommand::Import {
+            file,
+            name,
+            calibrate,
+        } => {
             check_name(&name)?;
             let model = import(&file, &name, calibrate.as_deref())?;
             let folder = store.imported_folder(&name);
@@ -35,15 +39,23 @@ pub(crate) fn run(command: ModelCommand, shell: &Shell) -> anyhow::Result<()> {
             }
             model.save(&folder)?;
             show(&model.manifest, shell)?;
-            shell.note(format!("stored in {}\nhint: assay model register {name}", folder.display()));
+            shell.note(format!(
+                "stored in {}\nhint: assay model register {name}",
+                folder.display()
+            ));
         }
         ModelCommand::Ls => list(&store, shell)?,
         ModelCommand::Show { model } => show(&store.load(&model)?.manifest, shell)?,
         ModelCommand::Pull { name } => {
             let Some(entry) = catalogue::find(&name) else {
                 let known: Vec<&str> = CATALOGUE.iter().map(|e| e.id).collect();
-                let error = Stop::new(Exit::NotFound, format!("no model `{name}` in the catalogue"));
-                return Err(error.hint(format!("the catalogue has {}", known.join(", "))).into());
+                let error = Stop::new(
+                    Exit::NotFound,
+                    format!("no model `{name}` in the catalogue"),
+                );
+                return Err(error
+                    .hint(format!("the catalogue has {}", known.join(", ")))
+                    .into());
             };
             show(&store.pull(entry, shell)?.manifest, shell)?;
         }
@@ -51,21 +63,37 @@ pub(crate) fn run(command: ModelCommand, shell: &Shell) -> anyhow::Result<()> {
             let folder = store.imported_folder(&model);
             check_name(&model)?;
             if !folder.exists() {
-                let error = Stop::new(Exit::NotFound, format!("`{model}` is not an imported model"));
-                let hint = format!("only imported models are removed; downloads lie in {}", store.cache().root().display());
+                let error = Stop::new(
+                    Exit::NotFound,
+                    format!("`{model}` is not an imported model"),
+                );
+                let hint = format!(
+                    "only imported models are removed; downloads lie in {}",
+                    store.cache().root().display()
+                );
                 return Err(error.hint(hint).into());
             }
             std::fs::remove_dir_all(&folder)?;
             shell.result(format!("removed `{model}`"), &json!({ "removed": model }));
         }
-        ModelCommand::Register { model, price, chain, key } => {
+        ModelCommand::Register {
+            model,
+            price,
+            chain,
+            key,
+        } => {
             let (chain, key) = (ChainClient::new(&chain.rpc), account::key(&key, shell)?);
             let model = store.load(&model)?;
             let price = units::parse(&price, USD)?;
-            let amount = u128::try_from(price).map_err(|_| Stop::new(Exit::Failed, "price too large"))?;
+            let amount =
+                u128::try_from(price).map_err(|_| Stop::new(Exit::Failed, "price too large"))?;
             let name = &model.manifest.name;
             let new = network::register_model(&chain, &key, &model.graph, name, amount, "")?;
-            let words = if new { format!("registered at {} a call", usd(price)) } else { "was registered before".into() };
+            let words = if new {
+                format!("registered at {} a call", usd(price))
+            } else {
+                "was registered before".into()
+            };
             shell.result(
                 format!("`{name}` 0x{}\n  {words}", model.manifest.model_id),
                 &json!({ "name": name, "model_id": format!("0x{}", model.manifest.model_id), "registered": new, "price": price.to_string() }),
@@ -76,56 +104,126 @@ pub(crate) fn run(command: ModelCommand, shell: &Shell) -> anyhow::Result<()> {
 }
 
 fn check_name(name: &str) -> anyhow::Result<()> {
-    let valid = (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b)) && !name.starts_with('.');
+    let valid = (1..=64).contains(&name.len())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b))
+        && !name.starts_with('.');
     if !valid || name == BUNDLED || catalogue::find(name).is_some() {
-        return stop(Exit::Failed, format!("`{name}` can't be used: 1 to 64 of a-z, 0-9, `-`, `_`, `.`, and not the name of a bundled or catalogue model"));
+        return stop(
+            Exit::Failed,
+            format!(
+                "`{name}` can't be used: 1 to 64 of a-z, 0-9, `-`, `_`, `.`, and not the name of a bundled or catalogue model"
+            ),
+        );
     }
     Ok(())
 }
 
 fn import(file: &Path, name: &str, calibrate: Option<&Path>) -> anyhow::Result<Model> {
-    let read = |path: &Path| std::fs::read(path).map_err(|e| Stop::new(Exit::NotFound, format!("`{}`: {e}", path.display())));
-    let about = About { name: name.to_owned(), description: format!("imported from {}", file.display()), licence: "as its source".into() };
+    let read = |path: &Path| {
+        std::fs::read(path)
+            .map_err(|e| Stop::new(Exit::NotFound, format!("`{}`: {e}", path.display())))
+    };
+    let about = About {
+        name: name.to_owned(),
+        description: format!("imported from {}", file.display()),
+        licence: "as its source".into(),
+    };
     if file.is_dir() {
         let part = |name: &str| read(&file.join(name));
-        let (config, weights, tokenizer) = (part("config.json")?, part("model.safetensors")?, part("tokenizer.json")?);
-        let files = BertFiles { config: &config, weights: &weights, tokenizer: &tokenizer };
+        let (config, weights, tokenizer) = (
+            part("config.json")?,
+            part("model.safetensors")?,
+            part("tokenizer.json")?,
+        );
+        let files = BertFiles {
+            config: &config,
+            weights: &weights,
+            tokenizer: &tokenizer,
+        };
         return Ok(import_bert(&files, &about)?);
     }
     let Some(path) = calibrate else {
-        let error = Stop::new(Exit::Failed, "an ONNX file needs sample inputs to choose scales from");
+        let error = Stop::new(
+            Exit::Failed,
+            "an ONNX file needs sample inputs to choose scales from",
+        );
         return Err(error.hint("`--calibrate FILE.json`: {\"input_data\": [[…], …]}, one flat row an input; optional {\"range\": [low, high]}").into());
     };
-    let document: Value = serde_json::from_slice(&read(path)?)
-        .map_err(|e| Stop::new(Exit::Failed, format!("calibration `{}` is no JSON: {e}", path.display())))?;
-    let settings = OnnxUse { options: OnnxOptions::default(), ..settings(&document, path)? };
+    let document: Value = serde_json::from_slice(&read(path)?).map_err(|e| {
+        Stop::new(
+            Exit::Failed,
+            format!("calibration `{}` is no JSON: {e}", path.display()),
+        )
+    })?;
+    let settings = OnnxUse {
+        options: OnnxOptions::default(),
+        ..settings(&document, path)?
+    };
     Ok(import_onnx(&read(file)?, file.parent(), &settings, &about)?)
 }
 
 /// Calibration file: rows of numbers, and the declared input range (default: that of the samples).
 fn settings(document: &Value, path: &Path) -> anyhow::Result<OnnxUse> {
-    let rows = document.get("input_data").unwrap_or(document).as_array().map(Vec::as_slice).unwrap_or_default();
+    let rows = document
+        .get("input_data")
+        .unwrap_or(document)
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     let mut calibration = Vec::new();
     for row in rows {
         let mut flat = Vec::new();
         if !flatten(row, 0, &mut flat) {
-            return stop(Exit::Failed, format!("calibration `{}` holds something else than numbers", path.display()));
+            return stop(
+                Exit::Failed,
+                format!(
+                    "calibration `{}` holds something else than numbers",
+                    path.display()
+                ),
+            );
         }
         calibration.push(flat);
     }
     let all = || calibration.iter().flatten().map(|v| f64::from(*v));
-    let (low, high) = (all().fold(f64::INFINITY, f64::min), all().fold(f64::NEG_INFINITY, f64::max));
+    let (low, high) = (
+        all().fold(f64::INFINITY, f64::min),
+        all().fold(f64::NEG_INFINITY, f64::max),
+    );
     if calibration.is_empty() || low >= high {
-        return stop(Exit::Failed, format!("calibration `{}` holds no samples", path.display()));
+        return stop(
+            Exit::Failed,
+            format!("calibration `{}` holds no samples", path.display()),
+        );
     }
-    let declared = document.get("range").and_then(Value::as_array).map(|r| (r.first().and_then(Value::as_f64), r.get(1).and_then(Value::as_f64)));
+    let declared = document.get("range").and_then(Value::as_array).map(|r| {
+        (
+            r.first().and_then(Value::as_f64),
+            r.get(1).and_then(Value::as_f64),
+        )
+    });
     let range = match declared {
         Some((Some(a), Some(b))) if a < b => (a, b),
         Some(_) => return stop(Exit::Failed, "`range` must be two numbers, the lower first"),
         None => (low.min(0.0), high.max(0.0)),
     };
-    let labels = document.get("labels").and_then(Value::as_array).map(|l| l.iter().filter_map(Value::as_str).map(str::to_owned).collect()).unwrap_or_default();
-    Ok(OnnxUse { range, calibration, labels, ..OnnxUse::default() })
+    let labels = document
+        .get("labels")
+        .and_then(Value::as_array)
+        .map(|l| {
+            l.iter()
+                .filter_map(Value::as_str)
+                .map(str::to_owned)
+                .collect()
+        })
+        .unwrap_or_default();
+    Ok(OnnxUse {
+        range,
+        calibration,
+        labels,
+        ..OnnxUse::default()
+    })
 }
 
 fn flatten(value: &Value, depth: usize, out: &mut Vec<f32>) -> bool {
@@ -138,15 +236,34 @@ fn flatten(value: &Value, depth: usize, out: &mut Vec<f32>) -> bool {
 
 fn list(store: &Store, shell: &Shell) -> anyhow::Result<()> {
     let models = store.list()?;
-    let mut text = vec![format!("{:<16} {:<10} {:<14} {:>9}  {}", "NAME", "ORIGIN", "MODEL ID", "MB", "ABOUT")];
+    let mut text = vec![format!(
+        "{:<16} {:<10} {:<14} {:>9}  {}",
+        "NAME", "ORIGIN", "MODEL ID", "MB", "ABOUT"
+    )];
     let mut rows = Vec::new();
     for (origin, m) in &models {
         let short: String = m.model_id.chars().take(12).collect();
-        text.push(format!("{:<16} {:<10} {short:<14} {:>9.2}  {}", m.name, origin.word(), m.constant_bytes as f64 / 1e6, m.description));
+        text.push(format!(
+            "{:<16} {:<10} {short:<14} {:>9.2}  {}",
+            m.name,
+            origin.word(),
+            m.constant_bytes as f64 / 1e6,
+            m.description
+        ));
         rows.push(json!({ "name": m.name, "origin": origin.word(), "model_id": format!("0x{}", m.model_id), "bytes": m.constant_bytes, "about": m.description }));
     }
-    for entry in CATALOGUE.iter().filter(|e| !models.iter().any(|(_, m)| m.name == e.id)) {
-        text.push(format!("{:<16} {:<10} {:<14} {:>9.2}  {} (not fetched)", entry.id, "catalogue", "", entry.download_bytes() as f64 / 1e6, entry.description));
+    for entry in CATALOGUE
+        .iter()
+        .filter(|e| !models.iter().any(|(_, m)| m.name == e.id))
+    {
+        text.push(format!(
+            "{:<16} {:<10} {:<14} {:>9.2}  {} (not fetched)",
+            entry.id,
+            "catalogue",
+            "",
+            entry.download_bytes() as f64 / 1e6,
+            entry.description
+        ));
         rows.push(json!({ "name": entry.id, "origin": "catalogue", "model_id": null, "bytes": entry.download_bytes(), "about": entry.description }));
     }
     shell.result(text.join("\n"), &json!({ "models": rows }));
@@ -156,7 +273,12 @@ fn list(store: &Store, shell: &Shell) -> anyhow::Result<()> {
 fn show(m: &Manifest, shell: &Shell) -> anyhow::Result<()> {
     let input = match &m.input {
         InputSpec::Text { max_tokens, .. } => format!("text, at most {max_tokens} tokens"),
-        InputSpec::Image { height, width, channels, .. } => format!("image, {width} x {height}, {channels} channels"),
+        InputSpec::Image {
+            height,
+            width,
+            channels,
+            ..
+        } => format!("image, {width} x {height}, {channels} channels"),
         InputSpec::Tensor { dims, .. } => format!("tensor {dims:?}"),
     };
     let output = match &m.output {
@@ -178,9 +300,15 @@ fn show(m: &Manifest, shell: &Shell) -> anyhow::Result<()> {
         m.bounds.node
     );
     for report in &m.accuracy {
-        text.push_str(&format!("\n  accuracy   on {} samples of {}", report.samples, report.data));
+        text.push_str(&format!(
+            "\n  accuracy   on {} samples of {}",
+            report.samples, report.data
+        ));
         for metric in &report.metrics {
-            text.push_str(&format!("\n             {} = {:.6}", metric.name, metric.value));
+            text.push_str(&format!(
+                "\n             {} = {:.6}",
+                metric.name, metric.value
+            ));
         }
     }
     shell.result(text, &serde_json::to_value(m)?);
@@ -189,7 +317,12 @@ fn show(m: &Manifest, shell: &Shell) -> anyhow::Result<()> {
 
 /// Parameters of a model as a number for people: bytes of its constants.
 pub(crate) fn size_words(m: &Manifest) -> String {
-    format!("{} nodes, {:.2} MB, {:.1} M multiply-adds", m.nodes.len(), m.constant_bytes as f64 / 1e6, m.macs as f64 / 1e6)
+    format!(
+        "{} nodes, {:.2} MB, {:.1} M multiply-adds",
+        m.nodes.len(),
+        m.constant_bytes as f64 / 1e6,
+        m.macs as f64 / 1e6
+    )
 }
 
 /// usd of a price in base units.

@@ -19,7 +19,10 @@ pub(crate) fn run(args: &NodeArgs, shell: &Shell) -> anyhow::Result<()> {
             "only the development genesis exists so far: start with `--dev`",
         );
     }
-    let data = args.data.clone().map_or_else(|| paths::data().map(|d| d.join("node")), Ok)?;
+    let data = args
+        .data
+        .clone()
+        .map_or_else(|| paths::data().map(|d| d.join("node")), Ok)?;
     let runtime = network::runtime()?;
     runtime.block_on(async {
         let options = ChainOptions {
@@ -31,7 +34,12 @@ pub(crate) fn run(args: &NodeArgs, shell: &Shell) -> anyhow::Result<()> {
         let client = ChainClient::new(node.rpc_url());
         let chain_id = tokio::task::block_in_place(|| client.chain_id())?;
         shell.result(
-            format!("chain {} at {}\n  data in {}", chain_id, node.rpc_url(), data.display()),
+            format!(
+                "chain {} at {}\n  data in {}",
+                chain_id,
+                node.rpc_url(),
+                data.display()
+            ),
             &json!({ "ready": true, "rpc": node.rpc_url(), "chain_id": chain_id, "data": data }),
         );
         shell.note("Ctrl-C stops it");

@@ -21,12 +21,20 @@ use crate::{
 pub(crate) fn run(args: &OperatorArgs, shell: &Shell) -> anyhow::Result<()> {
     let key = account::key(&args.key, shell)?;
     let chain = ChainClient::new(&args.chain.rpc);
-    let data = args.data.clone().map_or_else(|| paths::data().map(|d| d.join("operator")), Ok)?;
+    let data = args
+        .data
+        .clone()
+        .map_or_else(|| paths::data().map(|d| d.join("operator")), Ok)?;
     let receipts = receipt_key(&data)?;
     let runners = runners(args, &chain, shell)?;
     if runners.is_empty() {
-        let error = Stop::new(Exit::NotFound, "none of the models on this machine is registered on this chain");
-        return Err(error.hint("`assay model register NAME` first, or name one with --serve").into());
+        let error = Stop::new(
+            Exit::NotFound,
+            "none of the models on this machine is registered on this chain",
+        );
+        return Err(error
+            .hint("`assay model register NAME` first, or name one with --serve")
+            .into());
     }
     let mut config = OperatorConfig::new(&data, &args.chain.rpc, key.clone(), receipts.clone());
     config.listen = args.listen;
@@ -60,7 +68,8 @@ fn receipt_key(data: &std::path::Path) -> anyhow::Result<Key> {
     }
     let mut bytes = [0u8; 32];
     let key = loop {
-        getrandom::fill(&mut bytes).map_err(|e| Stop::new(Exit::Failed, format!("no randomness: {e}")))?;
+        getrandom::fill(&mut bytes)
+            .map_err(|e| Stop::new(Exit::Failed, format!("no randomness: {e}")))?;
         if let Ok(key) = Key::from_bytes(bytes) {
             break key;
         }
@@ -74,7 +83,11 @@ fn receipt_key(data: &std::path::Path) -> anyhow::Result<Key> {
 }
 
 /// Runners of the models that are both on this machine and on the chain.
-fn runners(args: &OperatorArgs, chain: &ChainClient, shell: &Shell) -> anyhow::Result<Vec<Box<dyn ModelRunner>>> {
+fn runners(
+    args: &OperatorArgs,
+    chain: &ChainClient,
+    shell: &Shell,
+) -> anyhow::Result<Vec<Box<dyn ModelRunner>>> {
     let store = Store::open_default()?;
     let names = if args.models.is_empty() {
         store.list()?.into_iter().map(|(_, m)| m.name).collect()
@@ -84,31 +97,65 @@ fn runners(args: &OperatorArgs, chain: &ChainClient, shell: &Shell) -> anyhow::R
     let mut runners: Vec<Box<dyn ModelRunner>> = Vec::new();
     for name in names {
         let model = store.load(&name)?;
-        if !chain.call(MODELS, &IModels::existsCall { modelId: model.id().into() })? {
-            shell.note(format!("`{name}` is not registered on this chain: not served"));
+        if !chain.call(
+            MODELS,
+            &IModels::existsCall {
+                modelId: model.id().into(),
+            },
+        )? {
+            shell.note(format!(
+                "`{name}` is not registered on this chain: not served"
+            ));
             continue;
         }
-        let options = EngineOptions { threads: args.threads, ..EngineOptions::default() };
-        runners.push(Box::new(HonestModel::new(Arc::clone(&model.graph), options)?));
+        let options = EngineOptions {
+            threads: args.threads,
+            ..EngineOptions::default()
+        };
+        runners.push(Box::new(HonestModel::new(
+            Arc::clone(&model.graph),
+            options,
+        )?));
     }
     Ok(runners)
 }
 
-fn enrol(args: &OperatorArgs, chain: &ChainClient, key: &Key, receipts: &Key, endpoint: &str, shell: &Shell) -> anyhow::Result<()> {
+fn enrol(
+    args: &OperatorArgs,
+    chain: &ChainClient,
+    key: &Key,
+    receipts: &Key,
+    endpoint: &str,
+    shell: &Shell,
+) -> anyhow::Result<()> {
     let known = network::operator(chain, key.address())?;
     let bond = match (&args.bond, &known) {
         (Some(amount), _) => units::parse(amount, COIN)?,
         (None, Some(known)) => known.bonded,
         (None, None) => {
-            let error = Stop::new(Exit::Failed, format!("{} is no operator yet and --bond was not given", key.address()));
+            let error = Stop::new(
+                Exit::Failed,
+                format!(
+                    "{} is no operator yet and --bond was not given",
+                    key.address()
+                ),
+            );
             return Err(error.hint("`--bond 1000` bonds 1,000 ASSAY, which is slashed when a receipt is shown false").into());
         }
     };
     if network::enrol(chain, key, receipts, endpoint, bond)? {
         shell.note(format!("bonded {}", coin(bond)));
     } else if known.is_some_and(|k| k.receiptKey != receipts.address()) {
-        chain.send(key, STAKING, &IStaking::rotateKeyCall { receiptKey: receipts.address() })?;
-        shell.note("the receipt key of this folder replaces the registered one after the rotation delay");
+        chain.send(
+            key,
+            STAKING,
+            &IStaking::rotateKeyCall {
+                receiptKey: receipts.address(),
+            },
+        )?;
+        shell.note(
+            "the receipt key of this folder replaces the registered one after the rotation delay",
+        );
     }
     Ok(())
 }

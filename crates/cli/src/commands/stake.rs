@@ -16,12 +16,21 @@ use crate::{
 
 pub(crate) fn run(command: StakeCommand, shell: &Shell) -> anyhow::Result<()> {
     match command {
-        StakeCommand::Add { model, amount, chain, key } => {
+        StakeCommand::Add {
+            model,
+            amount,
+            chain,
+            key,
+        } => {
             let (chain, key) = (ChainClient::new(&chain.rpc), account::key(&key, shell)?);
             let lineage = registry::find(&chain, &model)?.lineage;
             let value = units::parse(&amount, COIN)?;
             let sent = chain.send_value(&key, POOLS, &IPools::depositCall { lineage }, value)?;
-            done(shell, &format!("staked {} on `{model}`", coin(value)), &sent);
+            done(
+                shell,
+                &format!("staked {} on `{model}`", coin(value)),
+                &sent,
+            );
         }
         StakeCommand::Show { model, chain, key } => {
             let chain = ChainClient::new(&chain.rpc);
@@ -57,26 +66,67 @@ pub(crate) fn run(command: StakeCommand, shell: &Shell) -> anyhow::Result<()> {
         StakeCommand::Claim { model, chain, key } => {
             let (chain, key) = (ChainClient::new(&chain.rpc), account::key(&key, shell)?);
             let lineage = registry::find(&chain, &model)?.lineage;
-            let own = chain.call(POOLS, &IPools::stakeCall { lineage, account: key.address() })?;
+            let own = chain.call(
+                POOLS,
+                &IPools::stakeCall {
+                    lineage,
+                    account: key.address(),
+                },
+            )?;
             let sent = chain.send(&key, POOLS, &IPools::claimCall { lineage })?;
-            done(shell, &format!("claimed {} of fees of `{model}`", usd(own.claimable)), &sent);
+            done(
+                shell,
+                &format!("claimed {} of fees of `{model}`", usd(own.claimable)),
+                &sent,
+            );
         }
-        StakeCommand::Unbond { model, shares, chain, key } => {
+        StakeCommand::Unbond {
+            model,
+            shares,
+            chain,
+            key,
+        } => {
             let (chain, key) = (ChainClient::new(&chain.rpc), account::key(&key, shell)?);
             let lineage = registry::find(&chain, &model)?.lineage;
-            let own = chain.call(POOLS, &IPools::stakeCall { lineage, account: key.address() })?;
-            let shares = if shares == "all" { own.shares } else { units::parse(&shares, COIN)? };
+            let own = chain.call(
+                POOLS,
+                &IPools::stakeCall {
+                    lineage,
+                    account: key.address(),
+                },
+            )?;
+            let shares = if shares == "all" {
+                own.shares
+            } else {
+                units::parse(&shares, COIN)?
+            };
             let sent = chain.send(&key, POOLS, &IPools::unbondCall { lineage, shares })?;
-            done(shell, &format!("unbonding {} shares of `{model}`", units::amount(shares, COIN)), &sent);
-            shell.note("it stays slashable until the unbonding time is over; then `assay stake withdraw`");
+            done(
+                shell,
+                &format!(
+                    "unbonding {} shares of `{model}`",
+                    units::amount(shares, COIN)
+                ),
+                &sent,
+            );
+            shell.note(
+                "it stays slashable until the unbonding time is over; then `assay stake withdraw`",
+            );
         }
         StakeCommand::Withdraw { model, chain, key } => {
             let (chain, key) = (ChainClient::new(&chain.rpc), account::key(&key, shell)?);
             let lineage = registry::find(&chain, &model)?.lineage;
             let before = chain.balance(key.address())?;
             let sent = chain.send(&key, POOLS, &IPools::withdrawCall { lineage })?;
-            let gained = chain.balance(key.address())?.checked_sub(before).unwrap_or(U256::ZERO);
-            done(shell, &format!("withdrew about {} (gas taken off)", coin(gained)), &sent);
+            let gained = chain
+                .balance(key.address())?
+                .checked_sub(before)
+                .unwrap_or(U256::ZERO);
+            done(
+                shell,
+                &format!("withdrew about {} (gas taken off)", coin(gained)),
+                &sent,
+            );
         }
     }
     Ok(())

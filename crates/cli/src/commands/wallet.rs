@@ -41,21 +41,41 @@ pub(crate) fn holdings(chain: &ChainClient, owner: Address) -> anyhow::Result<Ho
 /// # Errors
 /// Those of the chain's client.
 pub(crate) fn deposit(chain: &ChainClient, key: &Key, amount: U256) -> anyhow::Result<()> {
-    chain.send(key, USD, &IUsd::approveCall { spender: CLAIMS, amount })?;
+    chain.send(
+        key,
+        USD,
+        &IUsd::approveCall {
+            spender: CLAIMS,
+            amount,
+        },
+    )?;
     chain.send(key, CLAIMS, &IClaims::depositCall { amount })?;
     Ok(())
 }
 
 pub(crate) fn run(command: WalletCommand, shell: &Shell) -> anyhow::Result<()> {
     match command {
-        WalletCommand::New { name, passphrase_file } => {
-            let passphrase = account::passphrase(passphrase_file.as_deref(), &format!("new passphrase for `{name}`"))?;
+        WalletCommand::New {
+            name,
+            passphrase_file,
+        } => {
+            let passphrase = account::passphrase(
+                passphrase_file.as_deref(),
+                &format!("new passphrase for `{name}`"),
+            )?;
             let key = Keystore::open(paths::keystore()?)?.create(&name, &passphrase)?;
-            shell.result(format!("{}  {name}", key.address()), &json!({ "name": name, "address": key.address() }));
+            shell.result(
+                format!("{}  {name}", key.address()),
+                &json!({ "name": name, "address": key.address() }),
+            );
             shell.note(format!("encrypted key in {}", paths::keystore()?.display()));
         }
         WalletCommand::Ls => list(shell)?,
-        WalletCommand::Balance { address, chain, key } => {
+        WalletCommand::Balance {
+            address,
+            chain,
+            key,
+        } => {
             let address = address.map_or_else(|| account::address(&key), Ok)?;
             let held = holdings(&ChainClient::new(&chain.rpc), address)?;
             shell.result(
@@ -63,7 +83,13 @@ pub(crate) fn run(command: WalletCommand, shell: &Shell) -> anyhow::Result<()> {
                 &json!({ "address": address, "coin": held.coin.to_string(), "usd": held.usd.to_string(), "escrow": held.escrow.to_string() }),
             );
         }
-        WalletCommand::Send { to, amount, usd: in_usd, chain, key } => {
+        WalletCommand::Send {
+            to,
+            amount,
+            usd: in_usd,
+            chain,
+            key,
+        } => {
             let (chain, key) = (ChainClient::new(&chain.rpc), account::key(&key, shell)?);
             let decimals = if in_usd { units::USD } else { COIN };
             let value = units::parse(&amount, decimals)?;
@@ -98,15 +124,24 @@ pub(crate) fn run(command: WalletCommand, shell: &Shell) -> anyhow::Result<()> {
 /// Prints a transaction that is in a block.
 pub(crate) fn done(shell: &Shell, what: &str, sent: &assay_wallet::Sent) {
     shell.result(
-        format!("{what}\n  transaction {} in block {}", sent.hash, sent.block),
+        format!(
+            "{what}\n  transaction {} in block {}",
+            sent.hash, sent.block
+        ),
         &json!({ "transaction": sent.hash, "block": sent.block, "gas_used": sent.gas_used }),
     );
 }
 
 fn list(shell: &Shell) -> anyhow::Result<()> {
     let keys = Keystore::open(paths::keystore()?)?.list()?;
-    let mut text: Vec<String> = keys.iter().map(|k| format!("{}  {}", k.address, k.name)).collect();
-    let mut rows: Vec<_> = keys.iter().map(|k| json!({ "name": k.name, "address": k.address, "dev": false })).collect();
+    let mut text: Vec<String> = keys
+        .iter()
+        .map(|k| format!("{}  {}", k.address, k.name))
+        .collect();
+    let mut rows: Vec<_> = keys
+        .iter()
+        .map(|k| json!({ "name": k.name, "address": k.address, "dev": false }))
+        .collect();
     text.push(format!("development accounts ({DEV_WARNING}):"));
     for index in 0..10 {
         let address = dev_key(index)?.address();

@@ -15,20 +15,36 @@ struct FromStore(Store);
 
 impl ModelSource for FromStore {
     fn graph(&self, model_id: B256) -> Result<Graph, String> {
-        let model = self.0.load(&model_id.to_string()).map_err(|e| e.to_string())?;
+        let model = self
+            .0
+            .load(&model_id.to_string())
+            .map_err(|e| e.to_string())?;
         Ok(Arc::unwrap_or_clone(model.graph))
     }
 }
 
 pub(crate) fn run(args: &WatcherArgs, shell: &Shell) -> anyhow::Result<()> {
     let key = account::key(&args.key, shell)?;
-    let data = args.data.clone().map_or_else(|| paths::data().map(|d| d.join("watcher")), Ok)?;
-    let mut config = WatcherConfig::new(&data, &args.chain.rpc, key.clone(), Arc::new(FromStore(Store::open_default()?)));
+    let data = args
+        .data
+        .clone()
+        .map_or_else(|| paths::data().map(|d| d.join("watcher")), Ok)?;
+    let mut config = WatcherConfig::new(
+        &data,
+        &args.chain.rpc,
+        key.clone(),
+        Arc::new(FromStore(Store::open_default()?)),
+    );
     config.audit_ppm = args.audit_ppm;
     let (sender, events) = mpsc::channel();
     let running = Watcher::open(config, Some(sender))?.start()?;
     shell.result(
-        format!("watcher {} follows {}\n  data in {}", key.address(), args.chain.rpc, data.display()),
+        format!(
+            "watcher {} follows {}\n  data in {}",
+            key.address(),
+            args.chain.rpc,
+            data.display()
+        ),
         &json!({ "ready": true, "watcher": key.address(), "rpc": args.chain.rpc, "data": data }),
     );
     shell.note("Ctrl-C stops it");
@@ -48,12 +64,36 @@ pub(crate) fn run(args: &WatcherArgs, shell: &Shell) -> anyhow::Result<()> {
 /// An event as a sentence.
 pub(crate) fn words(event: &WatcherEvent) -> String {
     match event {
-        WatcherEvent::Agreed { claim_id } => format!("claim {claim_id}: replayed, equal bit for bit"),
-        WatcherEvent::Differs { claim_id, asserted, own, .. } => format!("claim {claim_id}: trace root is {asserted}, the replay gives {own}"),
-        WatcherEvent::Unaudited { claim_id, reason } => format!("claim {claim_id}: not audited: {reason}"),
-        WatcherEvent::Challenged { dispute, bond, .. } => format!("dispute {dispute} opened with a bond of {}", crate::units::coin(*bond)),
-        WatcherEvent::Moved { dispute, call, words } => format!("dispute {dispute}: {call}: {words}"),
-        WatcherEvent::Closed { dispute, rejected: true, .. } => format!("dispute {dispute} won: the claim is rejected"),
-        WatcherEvent::Closed { dispute, rejected: false, .. } => format!("dispute {dispute} closed, the claim stands"),
+        WatcherEvent::Agreed { claim_id } => {
+            format!("claim {claim_id}: replayed, equal bit for bit")
+        }
+        WatcherEvent::Differs {
+            claim_id,
+            asserted,
+            own,
+            ..
+        } => format!("claim {claim_id}: trace root is {asserted}, the replay gives {own}"),
+        WatcherEvent::Unaudited { claim_id, reason } => {
+            format!("claim {claim_id}: not audited: {reason}")
+        }
+        WatcherEvent::Challenged { dispute, bond, .. } => format!(
+            "dispute {dispute} opened with a bond of {}",
+            crate::units::coin(*bond)
+        ),
+        WatcherEvent::Moved {
+            dispute,
+            call,
+            words,
+        } => format!("dispute {dispute}: {call}: {words}"),
+        WatcherEvent::Closed {
+            dispute,
+            rejected: true,
+            ..
+        } => format!("dispute {dispute} won: the claim is rejected"),
+        WatcherEvent::Closed {
+            dispute,
+            rejected: false,
+            ..
+        } => format!("dispute {dispute} closed, the claim stands"),
     }
 }

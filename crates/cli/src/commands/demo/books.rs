@@ -65,13 +65,20 @@ impl Books {
     pub(super) fn read(chain: &ChainClient, cast: &Cast) -> anyhow::Result<Self> {
         let mut rows = Vec::new();
         for address in everybody(chain, cast)? {
-            rows.push((address, chain.balance(address)?, chain.call(USD, &IUsd::balanceOfCall { owner: address })?));
+            rows.push((
+                address,
+                chain.balance(address)?,
+                chain.call(USD, &IUsd::balanceOfCall { owner: address })?,
+            ));
         }
         Ok(Self { rows })
     }
 
     fn of(&self, address: Address) -> (U256, U256) {
-        self.rows.iter().find(|r| r.0 == address).map_or((U256::ZERO, U256::ZERO), |r| (r.1, r.2))
+        self.rows
+            .iter()
+            .find(|r| r.0 == address)
+            .map_or((U256::ZERO, U256::ZERO), |r| (r.1, r.2))
     }
 
     /// Native coin of an account.
@@ -96,7 +103,10 @@ impl Books {
         };
         let mut fees = U256::ZERO;
         for number in 1..=chain.block_number()? {
-            let block: Value = chain.request("eth_getBlockByNumber", json!([format!("{number:#x}"), false]))?;
+            let block: Value = chain.request(
+                "eth_getBlockByNumber",
+                json!([format!("{number:#x}"), false]),
+            )?;
             fees += hex(&block, "gasUsed")? * hex(&block, "baseFeePerGas")?;
         }
         Ok(Supply {

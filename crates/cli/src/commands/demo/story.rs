@@ -7,6 +7,7 @@ use std::{
 };
 
 use alloy_primitives::{Address, B256, U256};
+use alloy_sol_types::SolEvent;
 use assay_abi::{BURN, CLAIMS, IBurn, IClaims, IModels, IPools, IStaking, MODELS, POOLS, STAKING};
 use assay_engine::EngineOptions;
 use assay_import::{DIGIT_SAMPLES, Model};
@@ -15,7 +16,6 @@ use assay_operator::{Fault, FaultyModel, ModelRunner};
 use assay_receipt::{Bundle, Replay, Report, Status, verify_bundle};
 use assay_wallet::{Key, LogFilter};
 use assay_watcher::WatcherEvent;
-use alloy_sol_types::SolEvent;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -57,9 +57,18 @@ struct Demo<'a> {
 ///
 /// # Errors
 /// When a part can't be started, or a statement of the story does not hold.
-pub(super) fn tell(args: &DemoArgs, dir: &Path, shell: &Shell, runtime: &Runtime) -> anyhow::Result<()> {
+pub(super) fn tell(
+    args: &DemoArgs,
+    dir: &Path,
+    shell: &Shell,
+    runtime: &Runtime,
+) -> anyhow::Result<()> {
     shell.line("Assay: an AI answer that comes with evidence. A whole network in this process, in a temporary folder.");
-    let options = ChainOptions { data: Some(dir.join("chain")), rpc: ([127, 0, 0, 1], 0).into(), check_invariants: true };
+    let options = ChainOptions {
+        data: Some(dir.join("chain")),
+        rpc: ([127, 0, 0, 1], 0).into(),
+        check_invariants: true,
+    };
     let node = runtime.block_on(Node::open(network::chain_config(options)?))?;
     let services = Services::new(&node.rpc_url(), dir.to_owned())?;
     let mut demo = Demo {
@@ -121,7 +130,8 @@ impl Demo<'_> {
     fn network_comes_up(&mut self) -> anyhow::Result<()> {
         self.step("A network comes up", "one process: chain on an embedded store, later operator, watcher and gateway; the same parts run apart as `assay node`, `operator`, …");
         let (rpc, chain_id) = (self.node.rpc_url(), self.services.chain.chain_id()?);
-        self.shell.line(format!("chain {chain_id} answers eth_* at {rpc}"));
+        self.shell
+            .line(format!("chain {chain_id} answers eth_* at {rpc}"));
         self.record("network", json!({ "rpc": rpc, "chain_id": chain_id }));
         Ok(())
     }
@@ -133,15 +143,46 @@ impl Demo<'_> {
         let mut facts = Vec::new();
         for m in self.models.clone() {
             let started = Instant::now();
-            network::register_model(&self.services.chain, &maker, &m.graph, &m.manifest.name, up::PRICE, "")?;
-            let known = self.services.chain.call(MODELS, &IModels::modelCall { modelId: m.id().into() })?;
-            self.shell.line(format!("{:<10} 0x{}", m.manifest.name, m.manifest.model_id));
-            self.shell.line(format!("{:<10} {}, {} a call, structure on chain, registered in {:.0?}", "", model::size_words(&m.manifest), model::price_words(up::PRICE), started.elapsed()));
+            network::register_model(
+                &self.services.chain,
+                &maker,
+                &m.graph,
+                &m.manifest.name,
+                up::PRICE,
+                "",
+            )?;
+            let known = self.services.chain.call(
+                MODELS,
+                &IModels::modelCall {
+                    modelId: m.id().into(),
+                },
+            )?;
+            self.shell
+                .line(format!("{:<10} 0x{}", m.manifest.name, m.manifest.model_id));
+            self.shell.line(format!(
+                "{:<10} {}, {} a call, structure on chain, registered in {:.0?}",
+                "",
+                model::size_words(&m.manifest),
+                model::price_words(up::PRICE),
+                started.elapsed()
+            ));
             for report in m.manifest.accuracy.iter().take(1) {
-                let figures: Vec<String> = report.metrics.iter().map(|x| format!("{} {:.4}", x.name, x.value)).collect();
-                self.shell.line(format!("{:<10} {} ({} samples)", "", figures.join(", "), report.samples));
+                let figures: Vec<String> = report
+                    .metrics
+                    .iter()
+                    .map(|x| format!("{} {:.4}", x.name, x.value))
+                    .collect();
+                self.shell.line(format!(
+                    "{:<10} {} ({} samples)",
+                    "",
+                    figures.join(", "),
+                    report.samples
+                ));
             }
-            self.check(known.modelId.0 == m.id(), &format!("the chain computed the same id for `{}`", m.manifest.name));
+            self.check(
+                known.modelId.0 == m.id(),
+                &format!("the chain computed the same id for `{}`", m.manifest.name),
+            );
             facts.push(json!({ "name": m.manifest.name, "model_id": known.modelId, "single_shot": known.singleShot, "price": known.price.to_string(), "accuracy": m.manifest.accuracy }));
         }
         self.record("models", json!(facts));
@@ -149,59 +190,124 @@ impl Demo<'_> {
     }
 
     fn operator_bonds(&mut self) -> anyhow::Result<()> {
-        self.step("An operator bonds stake", "it signs a receipt for every answer; a receipt shown false costs it this stake");
-        let (operator, receipts) = (self.key(|c| &c.operator), self.key(|c| &c.operator_receipts));
+        self.step(
+            "An operator bonds stake",
+            "it signs a receipt for every answer; a receipt shown false costs it this stake",
+        );
+        let (operator, receipts) = (
+            self.key(|c| &c.operator),
+            self.key(|c| &c.operator_receipts),
+        );
         let before = self.services.chain.balance(operator.address())?;
         let bond = units::parse(up::BOND, COIN)?;
         let runners = up::runners(&self.models)?;
-        let url = self.runtime.block_on(self.services.add_operator("operator", &operator, &receipts, runners, bond))?;
+        let url = self.runtime.block_on(
+            self.services
+                .add_operator("operator", &operator, &receipts, runners, bond),
+        )?;
         let after = self.services.chain.balance(operator.address())?;
         let known = self.operator(operator.address())?;
-        self.shell.line(format!("operator {} at {url}", operator.address()));
-        self.shell.line(format!("balance {}, bonded {}", coin_change(before, after), coin(known.bonded)));
+        self.shell
+            .line(format!("operator {} at {url}", operator.address()));
+        self.shell.line(format!(
+            "balance {}, bonded {}",
+            coin_change(before, after),
+            coin(known.bonded)
+        ));
         self.check(known.bonded == bond, "the bond is on the chain");
         self.record("operator", json!({ "operator": operator.address(), "endpoint": url, "bonded": known.bonded.to_string(), "before": before.to_string(), "after": after.to_string() }));
         Ok(())
     }
 
     fn operator(&self, account: Address) -> anyhow::Result<IStaking::Operator> {
-        Ok(self.services.chain.call(STAKING, &IStaking::operatorCall { account })?)
+        Ok(self
+            .services
+            .chain
+            .call(STAKING, &IStaking::operatorCall { account })?)
     }
 
     fn lineage(&self, name: &str) -> anyhow::Result<B256> {
-        Ok(self.services.chain.call(MODELS, &IModels::byNameCall { name: name.to_owned() })?.lineage)
+        Ok(self
+            .services
+            .chain
+            .call(
+                MODELS,
+                &IModels::byNameCall {
+                    name: name.to_owned(),
+                },
+            )?
+            .lineage)
     }
 
     fn people_stake(&mut self) -> anyhow::Result<()> {
-        self.step("Two people stake on a model", "they share its part of every fee by their shares; fees never enter the share price");
+        self.step(
+            "Two people stake on a model",
+            "they share its part of every fee by their shares; fees never enter the share price",
+        );
         let lineage = self.lineage("digits")?;
         let mut facts = Vec::new();
-        for (key, amount) in self.services.cast.stakers.clone().iter().zip(["1000", "3000"]) {
+        for (key, amount) in self
+            .services
+            .cast
+            .stakers
+            .clone()
+            .iter()
+            .zip(["1000", "3000"])
+        {
             let before = self.services.chain.balance(key.address())?;
-            self.services.chain.send_value(key, POOLS, &IPools::depositCall { lineage }, units::parse(amount, COIN)?)?;
+            self.services.chain.send_value(
+                key,
+                POOLS,
+                &IPools::depositCall { lineage },
+                units::parse(amount, COIN)?,
+            )?;
             let after = self.services.chain.balance(key.address())?;
-            self.shell.line(format!("{} stakes {amount} ASSAY on digits: {}", key.address(), coin_change(before, after)));
+            self.shell.line(format!(
+                "{} stakes {amount} ASSAY on digits: {}",
+                key.address(),
+                coin_change(before, after)
+            ));
             facts.push(json!({ "staker": key.address(), "before": before.to_string(), "after": after.to_string() }));
         }
-        let pool = self.services.chain.call(POOLS, &IPools::poolCall { lineage })?;
-        self.check(pool.assets == units::parse("4000", COIN)?, "the pool holds 4,000 ASSAY");
+        let pool = self
+            .services
+            .chain
+            .call(POOLS, &IPools::poolCall { lineage })?;
+        self.check(
+            pool.assets == units::parse("4000", COIN)?,
+            "the pool holds 4,000 ASSAY",
+        );
         self.record("stakes", json!(facts));
         Ok(())
     }
 
     fn buyer_asks(&mut self) -> anyhow::Result<Vec<(String, Bundle)>> {
-        self.step("A buyer asks", "through the HTTP API; the answer comes with the name of its receipt in a header");
+        self.step(
+            "A buyer asks",
+            "through the HTTP API; the answer comes with the name of its receipt in a header",
+        );
         let buyer = self.key(|c| &c.buyer);
         let before = wallet::holdings(&self.services.chain, buyer.address())?;
         wallet::deposit(&self.services.chain, &buyer, units::parse("10", USD)?)?;
         let after = wallet::holdings(&self.services.chain, buyer.address())?;
-        self.shell.line(format!("buyer {} puts 10 usd into escrow: {}", buyer.address(), usd_change(before.usd, after.usd)));
+        self.shell.line(format!(
+            "buyer {} puts 10 usd into escrow: {}",
+            buyer.address(),
+            usd_change(before.usd, after.usd)
+        ));
         let (sender, events) = std::sync::mpsc::channel();
-        self.services.start_watcher(self.models.iter().map(|m| Arc::clone(&m.graph)).collect(), Some(sender))?;
+        self.services.start_watcher(
+            self.models.iter().map(|m| Arc::clone(&m.graph)).collect(),
+            Some(sender),
+        )?;
         self.events = Some(events);
         let offers = up::offers(&self.models);
-        let url = self.runtime.block_on(self.services.start_gateway(([127, 0, 0, 1], 0).into(), offers))?;
-        self.shell.line(format!("gateway at {url}; a watcher follows the chain"));
+        let url = self.runtime.block_on(
+            self.services
+                .start_gateway(([127, 0, 0, 1], 0).into(), offers),
+        )?;
+        self.shell
+            .line(format!("gateway at {url}; a watcher follows the chain"));
         let client = Client::new(&url, API_KEY);
         let mut receipts = Vec::new();
         let mut facts = Vec::new();
@@ -209,9 +315,20 @@ impl Demo<'_> {
             let started = Instant::now();
             let reply = client.ask("digits", &Input::Png(png.to_vec()))?;
             let took = started.elapsed();
-            self.shell.line(format!("digits, picture {name}: {}   {took:.0?}", words(&reply.body)));
-            let label = reply.body.pointer("/classes/0/label").and_then(Value::as_str).unwrap_or_default().to_owned();
-            self.check(name.starts_with(&label) && !label.is_empty(), &format!("the picture of {} is read as {label}", &name[..1]));
+            self.shell.line(format!(
+                "digits, picture {name}: {}   {took:.0?}",
+                words(&reply.body)
+            ));
+            let label = reply
+                .body
+                .pointer("/classes/0/label")
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned();
+            self.check(
+                name.starts_with(&label) && !label.is_empty(),
+                &format!("the picture of {} is read as {label}", &name[..1]),
+            );
             facts.push(json!({ "model": "digits", "input": name, "answer": label, "receipt": reply.receipt, "milliseconds": took.as_millis() as u64 }));
             receipts.push(("digits".to_owned(), client.bundle(&reply.receipt)?));
         }
@@ -220,12 +337,14 @@ impl Demo<'_> {
             let reply = client.ask("minilm-l6", &Input::Text(SENTENCE.into()))?;
             let took = started.elapsed();
             self.shell.line(format!("minilm-l6, \"{SENTENCE}\""));
-            self.shell.line(format!("  {}   {took:.0?}", words(&reply.body)));
+            self.shell
+                .line(format!("  {}   {took:.0?}", words(&reply.body)));
             facts.push(json!({ "model": "minilm-l6", "input": SENTENCE, "receipt": reply.receipt, "milliseconds": took.as_millis() as u64 }));
             receipts.push(("minilm-l6".to_owned(), client.bundle(&reply.receipt)?));
         }
         for (model, bundle) in &receipts {
-            self.shell.line(format!("receipt {} for {model}", bundle.receipt.claim_id()));
+            self.shell
+                .line(format!("receipt {} for {model}", bundle.receipt.claim_id()));
         }
         self.client = Some(client);
         self.record("answers", json!(facts));
@@ -234,7 +353,11 @@ impl Demo<'_> {
 
     fn verify(&self, bundle: &Bundle) -> anyhow::Result<Report> {
         let replay = Store::open_default()?.replayer(bundle, None)?;
-        Ok(verify_bundle(bundle, Some(&self.services.chain), replay.as_ref().map(|r| r as &Replay<'_>))?)
+        Ok(verify_bundle(
+            bundle,
+            Some(&self.services.chain),
+            replay.as_ref().map(|r| r as &Replay<'_>),
+        )?)
     }
 
     fn report(&self, report: &Report) {
@@ -244,7 +367,8 @@ impl Demo<'_> {
                 Status::False => "NO",
                 Status::NotShown => "--",
             };
-            self.shell.line(format!("{mark}  {}: {}", fact.name, fact.words));
+            self.shell
+                .line(format!("{mark}  {}: {}", fact.name, fact.words));
         }
     }
 
@@ -265,36 +389,78 @@ impl Demo<'_> {
                 self.report(&report);
                 self.shell.line(format!("rests on: {}", report.rests_on));
             }
-            self.check(!report.is_contradicted() && report.fact("replay").is_some_and(|f| f.status == Status::Shown), &format!("receipt {} of {} for {model} holds, replayed", i + 1, receipts.len()));
+            self.check(
+                !report.is_contradicted()
+                    && report
+                        .fact("replay")
+                        .is_some_and(|f| f.status == Status::Shown),
+                &format!(
+                    "receipt {} of {} for {model} holds, replayed",
+                    i + 1,
+                    receipts.len()
+                ),
+            );
             facts.push(serde_json::to_value(&report)?);
         }
         let mut agreed = 0;
         while agreed < ids.len() {
             match self.next_event()? {
                 WatcherEvent::Agreed { claim_id } if ids.contains(&claim_id) => agreed += 1,
-                WatcherEvent::Unaudited { reason, .. } => self.shell.why(format!("watcher: {reason}; tries again")),
-                other => self.check(false, &format!("the watcher had nothing to object, but: {}", watcher::words(&other))),
+                WatcherEvent::Unaudited { reason, .. } => {
+                    self.shell.why(format!("watcher: {reason}; tries again"))
+                }
+                other => self.check(
+                    false,
+                    &format!(
+                        "the watcher had nothing to object, but: {}",
+                        watcher::words(&other)
+                    ),
+                ),
             }
         }
-        self.check(true, &format!("the watcher replayed all {agreed} answers and agrees"));
+        self.check(
+            true,
+            &format!("the watcher replayed all {agreed} answers and agrees"),
+        );
         self.record("verification", json!(facts));
         Ok(())
     }
 
     fn claim(&self, id: B256) -> anyhow::Result<IClaims::Claim> {
-        Ok(self.services.chain.call(CLAIMS, &IClaims::claimCall { claimId: id })?)
+        Ok(self
+            .services
+            .chain
+            .call(CLAIMS, &IClaims::claimCall { claimId: id })?)
     }
 
     fn next_event(&self) -> anyhow::Result<WatcherEvent> {
-        let event = self.events.as_ref().and_then(|e| e.recv_timeout(PATIENCE).ok());
-        event.map_or_else(|| stop(Exit::Failed, format!("the watcher said nothing for {} s", PATIENCE.as_secs())), Ok)
+        let event = self
+            .events
+            .as_ref()
+            .and_then(|e| e.recv_timeout(PATIENCE).ok());
+        event.map_or_else(
+            || {
+                stop(
+                    Exit::Failed,
+                    format!("the watcher said nothing for {} s", PATIENCE.as_secs()),
+                )
+            },
+            Ok,
+        )
     }
 
-    fn wait(&self, what: &str, mut done: impl FnMut(&Self) -> anyhow::Result<bool>) -> anyhow::Result<()> {
+    fn wait(
+        &self,
+        what: &str,
+        mut done: impl FnMut(&Self) -> anyhow::Result<bool>,
+    ) -> anyhow::Result<()> {
         let started = Instant::now();
         while !done(self)? {
             if started.elapsed() > PATIENCE {
-                return stop(Exit::Failed, format!("{what}: not within {} s", PATIENCE.as_secs()));
+                return stop(
+                    Exit::Failed,
+                    format!("{what}: not within {} s", PATIENCE.as_secs()),
+                );
             }
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -319,30 +485,94 @@ impl Demo<'_> {
         let mut splits = Vec::new();
         for (id, split) in self.splits()? {
             let claim = self.claim(id)?;
-            let parts = [split.operator, split.maker, split.stakers, split.data, split.verifiers, split.treasury, split.burn];
+            let parts = [
+                split.operator,
+                split.maker,
+                split.stakers,
+                split.data,
+                split.verifiers,
+                split.treasury,
+                split.burn,
+            ];
             let sum: U256 = parts.iter().sum();
             fees += U256::from(claim.fee);
             if splits.is_empty() {
-                let names = ["operator", "maker", "stakers", "data", "verifiers", "treasury", "burn"];
-                let words: Vec<String> = names.iter().zip(parts).map(|(n, p)| format!("{n} {}", units::amount(p, USD))).collect();
-                self.shell.line(format!("a fee of {}: {}", usd(U256::from(claim.fee)), words.join(", ")));
+                let names = [
+                    "operator",
+                    "maker",
+                    "stakers",
+                    "data",
+                    "verifiers",
+                    "treasury",
+                    "burn",
+                ];
+                let words: Vec<String> = names
+                    .iter()
+                    .zip(parts)
+                    .map(|(n, p)| format!("{n} {}", units::amount(p, USD)))
+                    .collect();
+                self.shell.line(format!(
+                    "a fee of {}: {}",
+                    usd(U256::from(claim.fee)),
+                    words.join(", ")
+                ));
             }
             if sum != U256::from(claim.fee) {
-                self.check(false, &format!("the parts of claim {id} are {sum}, its fee {}", claim.fee));
+                self.check(
+                    false,
+                    &format!("the parts of claim {id} are {sum}, its fee {}", claim.fee),
+                );
             }
             splits.push(json!({ "claim": id, "fee": claim.fee.to_string(), "parts": parts.map(|p| p.to_string()) }));
         }
-        self.check(splits.len() == receipts.len(), &format!("{} fees, {} together, each split exactly", splits.len(), usd(fees)));
+        self.check(
+            splits.len() == receipts.len(),
+            &format!(
+                "{} fees, {} together, each split exactly",
+                splits.len(),
+                usd(fees)
+            ),
+        );
         let operator = self.services.cast.operator.address();
-        self.shell.line(format!("operator: {}", usd_change(before.usd(operator), after.usd(operator))));
+        self.shell.line(format!(
+            "operator: {}",
+            usd_change(before.usd(operator), after.usd(operator))
+        ));
         let mut earned = Vec::new();
         for key in self.services.cast.stakers.clone() {
-            let own = self.services.chain.call(POOLS, &IPools::stakeCall { lineage, account: key.address() })?;
-            let held = self.services.chain.call(assay_abi::USD, &assay_abi::IUsd::balanceOfCall { owner: key.address() })?;
-            self.services.chain.send(&key, POOLS, &IPools::claimCall { lineage })?;
-            let now = self.services.chain.call(assay_abi::USD, &assay_abi::IUsd::balanceOfCall { owner: key.address() })?;
-            self.shell.line(format!("staker {}, {} staked, earned {}: {}", key.address(), coin(own.assets), usd(own.claimable), usd_change(held, now)));
-            self.check(now - held == own.claimable, "the staker was paid what it earned");
+            let own = self.services.chain.call(
+                POOLS,
+                &IPools::stakeCall {
+                    lineage,
+                    account: key.address(),
+                },
+            )?;
+            let held = self.services.chain.call(
+                assay_abi::USD,
+                &assay_abi::IUsd::balanceOfCall {
+                    owner: key.address(),
+                },
+            )?;
+            self.services
+                .chain
+                .send(&key, POOLS, &IPools::claimCall { lineage })?;
+            let now = self.services.chain.call(
+                assay_abi::USD,
+                &assay_abi::IUsd::balanceOfCall {
+                    owner: key.address(),
+                },
+            )?;
+            self.shell.line(format!(
+                "staker {}, {} staked, earned {}: {}",
+                key.address(),
+                coin(own.assets),
+                usd(own.claimable),
+                usd_change(held, now)
+            ));
+            self.check(
+                now - held == own.claimable,
+                "the staker was paid what it earned",
+            );
             earned.push(json!({ "staker": key.address(), "earned": own.claimable.to_string() }));
         }
         self.record("settlement", json!({ "splits": splits, "earned": earned, "operator_before": before.usd(operator).to_string(), "operator_after": after.usd(operator).to_string() }));
@@ -351,40 +581,83 @@ impl Demo<'_> {
 
     fn splits(&self) -> anyhow::Result<Vec<(B256, IClaims::FeeSplit)>> {
         let filter = LogFilter::new(CLAIMS, vec![IClaims::FeeSplit::SIGNATURE_HASH]);
-        let logs = self.services.chain.logs(&filter, 0, self.services.chain.block_number()?)?;
-        Ok(logs.iter().filter_map(|log| log.decode::<IClaims::FeeSplit>()).map(|split| (split.claimId, split)).collect())
+        let logs = self
+            .services
+            .chain
+            .logs(&filter, 0, self.services.chain.block_number()?)?;
+        Ok(logs
+            .iter()
+            .filter_map(|log| log.decode::<IClaims::FeeSplit>())
+            .map(|split| (split.claimId, split))
+            .collect())
     }
 
     fn cheater_joins(&mut self) -> anyhow::Result<()> {
         self.step("A second operator serves the same model with weights rounded to 4 bits", "cheaper to run, and on most inputs nobody would notice; the first operator is off-line now");
         let (operator, receipts) = (self.key(|c| &c.cheater), self.key(|c| &c.cheater_receipts));
-        let Some(digits) = self.models.first().cloned() else { return stop(Exit::Failed, "no model") };
+        let Some(digits) = self.models.first().cloned() else {
+            return stop(Exit::Failed, "no model");
+        };
         let cheaper = four_bits(&digits.graph)?;
-        self.shell.line(format!("registered 0x{}", digits.manifest.model_id));
-        self.shell.line(format!("served     0x{}", alloy_primitives::hex::encode(cheaper.model_id())));
-        let faulty = FaultyModel::new(&digits.graph, Fault::OtherGraph(Arc::new(cheaper)), EngineOptions::default())?;
+        self.shell
+            .line(format!("registered 0x{}", digits.manifest.model_id));
+        self.shell.line(format!(
+            "served     0x{}",
+            alloy_primitives::hex::encode(cheaper.model_id())
+        ));
+        let faulty = FaultyModel::new(
+            &digits.graph,
+            Fault::OtherGraph(Arc::new(cheaper)),
+            EngineOptions::default(),
+        )?;
         let runners: Vec<Box<dyn ModelRunner>> = vec![Box::new(faulty)];
         self.runtime.block_on(self.services.stop_first_operator());
         let bond = units::parse("5000", COIN)?;
-        let url = self.runtime.block_on(self.services.add_operator("second-operator", &operator, &receipts, runners, bond))?;
-        self.shell.line(format!("operator {} at {url}, bonded {}", operator.address(), coin(self.operator(operator.address())?.bonded)));
-        self.record("cheater", json!({ "operator": operator.address(), "bonded": bond.to_string() }));
+        let url = self.runtime.block_on(self.services.add_operator(
+            "second-operator",
+            &operator,
+            &receipts,
+            runners,
+            bond,
+        ))?;
+        self.shell.line(format!(
+            "operator {} at {url}, bonded {}",
+            operator.address(),
+            coin(self.operator(operator.address())?.bonded)
+        ));
+        self.record(
+            "cheater",
+            json!({ "operator": operator.address(), "bonded": bond.to_string() }),
+        );
         Ok(())
     }
 
     fn cheater_is_caught(&mut self) -> anyhow::Result<()> {
         let cast = self.services.cast.clone();
-        let (cheater, buyer, watcher_account) = (cast.cheater.address(), cast.buyer.address(), cast.watcher.address());
+        let (cheater, buyer, watcher_account) = (
+            cast.cheater.address(),
+            cast.buyer.address(),
+            cast.watcher.address(),
+        );
         let bonded = self.operator(cheater)?.bonded;
         let before = self.books()?;
         let escrow = wallet::holdings(&self.services.chain, buyer)?.escrow;
         let burnt = self.services.chain.call(BURN, &IBurn::burnedCall {})?;
-        let Some(client) = self.client.take() else { return stop(Exit::Failed, "no gateway") };
+        let Some(client) = self.client.take() else {
+            return stop(Exit::Failed, "no gateway");
+        };
         let reply = client.ask("digits", &Input::Png(DIGIT_SAMPLES[3].1.to_vec()))?;
-        self.shell.line(format!("the buyer asks again, picture {}: {}", DIGIT_SAMPLES[3].0, words(&reply.body)));
+        self.shell.line(format!(
+            "the buyer asks again, picture {}: {}",
+            DIGIT_SAMPLES[3].0,
+            words(&reply.body)
+        ));
         let bundle = client.bundle(&reply.receipt)?;
         let id = bundle.receipt.claim_id();
-        self.shell.line(format!("receipt {id}, exposure {}", coin(U256::from(bundle.receipt.exposure))));
+        self.shell.line(format!(
+            "receipt {id}, exposure {}",
+            coin(U256::from(bundle.receipt.exposure))
+        ));
 
         self.step("The watcher replays, disputes, and the chain decides", "the first wrong leaf of the trace is found, its definition is evaluated by the chain on opened inputs and weights; no vote, no tolerance");
         let started = Instant::now();
@@ -394,7 +667,9 @@ impl Demo<'_> {
             self.shell.line(watcher::words(&event));
             match event {
                 WatcherEvent::Moved { call, .. } => moves.push(call),
-                WatcherEvent::Closed { claim_id, rejected, .. } if claim_id == id => {
+                WatcherEvent::Closed {
+                    claim_id, rejected, ..
+                } if claim_id == id => {
                     self.check(rejected, "the claim was rejected");
                     break;
                 }
@@ -402,25 +677,57 @@ impl Demo<'_> {
             }
         }
         let took = started.elapsed();
-        self.wait("the claim is rejected", |demo| Ok(demo.claim(id)?.state == REJECTED))?;
+        self.wait("the claim is rejected", |demo| {
+            Ok(demo.claim(id)?.state == REJECTED)
+        })?;
         let after = self.books()?;
         let left = self.operator(cheater)?.bonded;
         let escrow_after = wallet::holdings(&self.services.chain, buyer)?.escrow;
         let burnt_after = self.services.chain.call(BURN, &IBurn::burnedCall {})?;
-        self.shell.line(format!("second operator, bond:  {}", coin_change(bonded, left)));
-        self.shell.line(format!("buyer, escrow:          {} (the fee is back)", usd_change(escrow, escrow_after)));
-        self.shell.line(format!("buyer, compensation:    {}", coin_change(before.coin(buyer), after.coin(buyer))));
-        self.shell.line(format!("watcher, bounty:        {} (gas taken off)", coin_change(before.coin(watcher_account), after.coin(watcher_account))));
-        self.shell.line(format!("burnt:                  {}", coin_change(burnt, burnt_after)));
+        self.shell.line(format!(
+            "second operator, bond:  {}",
+            coin_change(bonded, left)
+        ));
+        self.shell.line(format!(
+            "buyer, escrow:          {} (the fee is back)",
+            usd_change(escrow, escrow_after)
+        ));
+        self.shell.line(format!(
+            "buyer, compensation:    {}",
+            coin_change(before.coin(buyer), after.coin(buyer))
+        ));
+        self.shell.line(format!(
+            "watcher, bounty:        {} (gas taken off)",
+            coin_change(before.coin(watcher_account), after.coin(watcher_account))
+        ));
+        self.shell.line(format!(
+            "burnt:                  {}",
+            coin_change(burnt, burnt_after)
+        ));
         self.check(left < bonded, "the cheater was slashed");
-        self.check(escrow_after == escrow, "the buyer was refunded to the last unit");
-        self.check(after.coin(buyer) > before.coin(buyer), "the buyer was compensated");
-        self.check(after.coin(watcher_account) > before.coin(watcher_account), "the watcher was paid");
+        self.check(
+            escrow_after == escrow,
+            "the buyer was refunded to the last unit",
+        );
+        self.check(
+            after.coin(buyer) > before.coin(buyer),
+            "the buyer was compensated",
+        );
+        self.check(
+            after.coin(watcher_account) > before.coin(watcher_account),
+            "the watcher was paid",
+        );
         let lost = bonded.saturating_sub(left);
-        self.check(burnt_after - burnt >= lost / U256::from(2), "at least half of the slash was burnt");
+        self.check(
+            burnt_after - burnt >= lost / U256::from(2),
+            "at least half of the slash was burnt",
+        );
         let report = self.verify(&bundle)?;
         self.report(&report);
-        self.check(report.is_contradicted(), "`assay verify` finds the receipt false (exit code 3)");
+        self.check(
+            report.is_contradicted(),
+            "`assay verify` finds the receipt false (exit code 3)",
+        );
         self.record("caught", json!({
             "claim": id, "moves": moves, "seconds": took.as_secs_f64(), "bond_before": bonded.to_string(), "bond_after": left.to_string(),
             "escrow_before": escrow.to_string(), "escrow_after": escrow_after.to_string(),
@@ -433,9 +740,20 @@ impl Demo<'_> {
 
     fn supply_adds_up(&mut self) -> anyhow::Result<()> {
         self.step("Supply adds up", "every coin of genesis is on an account, in a module, burnt or was a base fee; invariants were checked at every block");
-        let supply = self.books()?.supply(&self.services.chain, &self.services.cast)?;
-        self.shell.line(format!("genesis {} = held {} + base fees {}", coin(supply.genesis), coin(supply.held), coin(supply.fees)));
-        self.shell.line(format!("issued {} = held {}", usd(supply.usd_issued), usd(supply.usd_held)));
+        let supply = self
+            .books()?
+            .supply(&self.services.chain, &self.services.cast)?;
+        self.shell.line(format!(
+            "genesis {} = held {} + base fees {}",
+            coin(supply.genesis),
+            coin(supply.held),
+            coin(supply.fees)
+        ));
+        self.shell.line(format!(
+            "issued {} = held {}",
+            usd(supply.usd_issued),
+            usd(supply.usd_held)
+        ));
         self.check(supply.adds_up(), "to the last unit, in both denominations");
         self.record("supply", supply.json());
         Ok(())
@@ -443,15 +761,39 @@ impl Demo<'_> {
 
     /// Stops everything and gives the verdict on the story.
     fn end(self, told: anyhow::Result<()>) -> anyhow::Result<()> {
-        let Self { shell, runtime, node, services, steps, failures, .. } = self;
+        let Self {
+            shell,
+            runtime,
+            node,
+            services,
+            steps,
+            failures,
+            ..
+        } = self;
         runtime.block_on(services.stop());
         runtime.block_on(node.shutdown())?;
         told?;
         let seconds = shell.seconds();
         let held = failures.is_empty();
-        let text = format!("\nAll of it held. {seconds:.1} s.  Next: `assay up` for a network that stays.");
-        shell.result(if held { text } else { String::new() }, &json!({ "held": held, "failures": failures, "seconds": seconds, "steps": steps }));
-        if held { Ok(()) } else { stop(Exit::Failed, format!("{} statements did not hold: {}", failures.len(), failures.join("; "))) }
+        let text = format!(
+            "\nAll of it held. {seconds:.1} s.  Next: `assay up` for a network that stays."
+        );
+        shell.result(
+            if held { text } else { String::new() },
+            &json!({ "held": held, "failures": failures, "seconds": seconds, "steps": steps }),
+        );
+        if held {
+            Ok(())
+        } else {
+            stop(
+                Exit::Failed,
+                format!(
+                    "{} statements did not hold: {}",
+                    failures.len(),
+                    failures.join("; ")
+                ),
+            )
+        }
     }
 }
 
