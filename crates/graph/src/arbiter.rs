@@ -17,6 +17,7 @@ use crate::{
     layout::{Layout, Leaf, MAX_BLOCK_EVIDENCE, MAX_BLOCK_STEPS},
     node::{ConstId, NodeId},
     ops::{Place, Source, element},
+    shape::Cost,
     trace::{Family, Hash, Opening, input_commit, leaf_hash, output_commit, root_from_path},
     types::{DType, Data},
 };
@@ -83,10 +84,12 @@ pub fn judge(case: &Case<'_>, evidence: &Evidence) -> Result<Verdict, GraphError
     .ok_or_else(|| GraphError::evidence(format!("leaf {} does not exist", case.leaf)))?;
     if node == 0 {
         let (_, bytes) = checked_input(case, evidence)?;
+        if !is_legal_input(case, &layout, bytes) {
+            return Ok(Verdict::AsserterWrong);
+        }
         let at = block as usize * layout.block_bytes();
-        let own = bytes
-            .get(at..at + layout.block_len(0, block))
-            .ok_or_else(|| GraphError::evidence("input too short"))?;
+        let own = bytes.get(at..at + layout.block_len(0, block));
+        let own = own.ok_or_else(|| GraphError::evidence("input too short"))?;
         return Ok(verdict(leaf_hash(Family::Trace, own) == *case.leaf_hash));
     }
     let place = place(
@@ -135,6 +138,17 @@ fn checked_input<'e>(
     Ok(input)
 }
 
+/// Whether the bytes behind the input commitment are an input of as many positions as the receipt says, all values in the declared range.
+///
+/// The number of positions is the asserter's word: a run over a part of the input, or over more than the input, is consistent in itself and false all the same.
+fn is_legal_input(case: &Case<'_>, layout: &Layout, bytes: &[u8]) -> bool {
+    let Some(ty) = case.structure.types.first() else {
+        return false;
+    };
+    let in_range = |d: Data| d.to_i32().iter().all(|v| (ty.lo..=ty.hi).contains(v));
+    bytes.len() == layout.output_bytes(0) && Data::from_bytes(ty.dtype, bytes).is_ok_and(in_range)
+}
+
 /// The last leaf must be the commitment of the receipt, and that must open to the committed blocks of the output node.
 fn judge_output(
     case: &Case<'_>,
@@ -144,7 +158,10 @@ fn judge_output(
     if case.leaf_hash != case.output_commit {
         return Ok(Verdict::AsserterWrong);
     }
-    let (salt, _) = checked_input(case, evidence)?;
+    let (salt, input) = checked_input(case, evidence)?;
+    if !is_legal_input(case, layout, input) {
+        return Ok(Verdict::AsserterWrong);
+    }
     let node = case.structure.nodes.len().saturating_sub(1) as NodeId;
     let mut bytes = Vec::new();
     for block in 0..layout.blocks(node) {
@@ -210,12 +227,8 @@ fn judge_block(
     let size = layout.element_size(node);
     let first = block as usize * layout.block_bytes() / size;
     let count = layout.block_len(node, block) / size;
-    let steps = case
-        .structure
-        .costs
-        .get(node as usize)
-        .map_or(0, |c| c.steps)
-        .saturating_mul(count as u64);
+    let cost = case.structure.costs.get(node as usize);
+    let steps = cost.map_or(0, Cost::work).saturating_mul(count as u64);
     if steps > MAX_BLOCK_STEPS || source.bytes > MAX_BLOCK_EVIDENCE {
         return Err(GraphError::evidence(format!(
             "block needs {steps} steps and {} bytes, at most {MAX_BLOCK_STEPS} and {MAX_BLOCK_EVIDENCE}",

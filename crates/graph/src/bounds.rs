@@ -5,7 +5,7 @@
 
 use crate::{
     A_MAX,
-    consts::{Const, ConstKind, WeightView},
+    consts::{Const, ConstKind, SHIFTS, WeightView},
     encode::{Structure, op_name},
     error::GraphError,
     node::{ConstId, Header, Node, Op, Requant},
@@ -114,6 +114,9 @@ impl Pass<'_> {
         shift: i8,
         out: &Requant,
     ) -> Result<Range, GraphError> {
+        if !SHIFTS.contains(&shift) {
+            return self.fail(index, "a shift lies outside -15 … 31");
+        }
         let half = if shift > 0 { 1i64 << (shift - 1) } else { 0 };
         let left = if shift < 0 { 1i64 << -shift } else { 1 };
         let bound = lo
@@ -121,7 +124,7 @@ impl Pass<'_> {
             .max(hi.abs())
             .saturating_mul(left)
             .saturating_add(half);
-        if bound > A_MAX || !(-15..=31).contains(&shift) {
+        if bound > A_MAX {
             return Err(GraphError::Bound {
                 node: index,
                 name: self.name.to_owned(),

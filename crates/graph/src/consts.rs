@@ -49,6 +49,8 @@ pub struct Const {
     pub(crate) bytes: Arc<[u8]>,
 }
 
+/// Shifts that a row or a requantisation may have.
+pub(crate) const SHIFTS: std::ops::RangeInclusive<i8> = -15..=31;
 /// Header bytes of a `weights` row: shift and bias.
 pub(crate) const WEIGHT_HEADER: usize = 5;
 
@@ -110,12 +112,14 @@ pub struct WeightView<'a> {
 }
 
 impl<'a> WeightView<'a> {
-    /// Reads the canonical bytes of a row; `None` when they are too short.
+    /// Reads the canonical bytes of a row; `None` when they are too short or the shift lies outside −15 … 31.
     pub fn parse(dtype: DType, bytes: &'a [u8]) -> Option<Self> {
         let (header, values) = bytes.split_first_chunk::<WEIGHT_HEADER>()?;
         let [shift, b0, b1, b2, b3] = *header;
+        let shift = i8::from_le_bytes([shift]);
+        SHIFTS.contains(&shift).then_some(())?;
         Some(Self {
-            shift: i8::from_le_bytes([shift]),
+            shift,
             bias: i32::from_le_bytes([b0, b1, b2, b3]),
             dtype,
             values,

@@ -18,8 +18,8 @@ pub const MAX_STEPS: u64 = 1_000_000;
 pub const MAX_BLOCK_EVIDENCE: u64 = 256 << 10;
 /// Most multiply-adds for one whole block.
 pub const MAX_BLOCK_STEPS: u64 = 4_000_000;
-/// Longest canonical input in bytes: it is opened whole when it is disputed.
-pub const MAX_INPUT: u64 = 56 << 10;
+/// Longest canonical input and output together, in bytes: both are opened whole when a commitment is disputed.
+pub const MAX_ENDS: u64 = 60 << 10;
 /// Paths and chaining values that come with one opened slice, at most.
 const SLICE_OVERHEAD: u64 = 15 * 32 + 24 * 32;
 
@@ -97,6 +97,11 @@ impl Layout {
 
     fn size_of(&self, node: NodeId) -> u64 {
         self.bytes.get(node as usize).copied().unwrap_or(0)
+    }
+
+    /// Bytes of a node's output; 0 for views.
+    pub fn output_bytes(&self, node: NodeId) -> usize {
+        self.size_of(node) as usize
     }
 
     /// Blocks of a node's output; 0 for views.
@@ -268,12 +273,15 @@ pub(crate) fn check_segments(structure: &Structure, names: &[String]) -> Result<
             );
         }
     }
-    if layout.size_of(0) > MAX_INPUT {
+    let last = structure.nodes.len().saturating_sub(1);
+    let ends = layout
+        .size_of(0)
+        .saturating_add(layout.size_of(last as NodeId));
+    if ends > MAX_ENDS {
         return fail(
-            0,
+            last,
             format!(
-                "input of {} bytes, at most {MAX_INPUT} can be disputed",
-                layout.size_of(0)
+                "input and output of {ends} bytes together, at most {MAX_ENDS} can be disputed"
             ),
         );
     }
@@ -331,6 +339,6 @@ pub fn single_shot(structure: &Structure) -> bool {
                 let inputs = operands.min(elements.saturating_mul(cost.bytes + 2 * CHUNK as u64));
                 node.checkpoint
                     && constants + inputs <= MAX_BLOCK_EVIDENCE
-                    && elements.saturating_mul(cost.steps) <= MAX_BLOCK_STEPS
+                    && elements.saturating_mul(cost.work()) <= MAX_BLOCK_STEPS
             })
 }

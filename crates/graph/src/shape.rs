@@ -29,6 +29,13 @@ pub struct Cost {
     pub steps: u64,
 }
 
+impl Cost {
+    /// Work of one element in multiply-adds: what finding slices and decoding constants takes counts too (measured: docs/benchmarks.md, "arbitration").
+    pub const fn work(&self) -> u64 {
+        self.steps + 50 * self.slices + self.constants / 2
+    }
+}
+
 /// A node's type checker: collects what is needed for errors.
 pub(crate) struct Checker<'a> {
     pub(crate) header: Header,

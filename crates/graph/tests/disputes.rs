@@ -502,3 +502,45 @@ fn false_commitments_lose() {
         Ok(Verdict::AsserterWrong)
     );
 }
+
+/// The asserter chooses `nIn`: a run over a part of the input, or over more, is consistent in itself. The input's leaf decides.
+#[test]
+fn another_number_of_positions_than_the_input_has_loses() {
+    let graph = encoder_graph(9, 40, true);
+    let input = ids(9, 12);
+    let truth = input.data.to_bytes();
+    for positions in [1usize, 11, 13, 40] {
+        let other = ids(9, positions);
+        let theirs = eval::run(&graph, &other).unwrap();
+        let dispute = Dispute::new(&graph, positions as u32);
+        let asserted = committed(&dispute.layout, &theirs);
+        let evidence = Evidence {
+            input: Some((SALT, truth.clone())),
+            ..Evidence::default()
+        };
+        let hash = asserted.node(0, 1).unwrap();
+        for (leaf, leaf_hash, block) in [
+            (1, &hash, Some(&other.data.to_bytes()[..])),
+            (1, &hash, None),
+        ] {
+            let case = Case {
+                structure: &dispute.structure,
+                tables_root: &dispute.trees.tables_root(),
+                weights_root: &dispute.trees.weights_root(),
+                seq: positions as u32,
+                input_commit: &input_commit(&SALT, &truth),
+                output_commit: &output_commit(&SALT, &theirs.last().unwrap().data.to_bytes()),
+                trace_root: &asserted.root(),
+                segment: None,
+                leaf,
+                leaf_hash,
+                block,
+            };
+            assert_eq!(
+                judge(&case, &evidence),
+                Ok(Verdict::AsserterWrong),
+                "{positions} positions"
+            );
+        }
+    }
+}

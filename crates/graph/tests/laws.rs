@@ -290,3 +290,76 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn any_changed_byte_of_a_graph_file_is_refused_or_another_model() {
+    // shifts, biases, tables and norms included: nothing that a stranger writes into a file may panic
+    for graph in [image_graph(3, true), encoder_graph(3, 6, true)] {
+        let bytes = graph.to_bytes();
+        let id = graph.model_id();
+        let mut rng = Rng(7);
+        let structure = 16 + graph.structure().to_bytes().len();
+        for i in (0..structure).chain((0..4000).map(|_| rng.next() as usize % bytes.len())) {
+            let mut other = bytes.clone();
+            for value in [127, 128, 0, bytes[i] ^ 1] {
+                other[i] = value;
+                if let Ok(g) = Graph::from_bytes(&other) {
+                    assert_eq!(g.model_id() == id, other == bytes);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn shifts_outside_the_range_are_refused() {
+    for shift in [32i8, 127, -16, -128] {
+        let mut b = GraphBuilder::new(Header {
+            max_seq: 1,
+            block_bits: 10,
+        });
+        let ty = TensorType {
+            dtype: DType::I8,
+            shape: vec![Dim::Fixed(2)],
+            lo: -1,
+            hi: 1,
+        };
+        let x = b.input(ty).unwrap();
+        let row = WeightRow {
+            shift,
+            bias: 0,
+            values: vec![1, 1],
+        };
+        let weights = b.weights(DType::I8, &[row]).unwrap();
+        let op = Op::Linear {
+            weights,
+            out: q(0, DType::I8),
+        };
+        assert!(b.push("row", op, &[x], true).is_err(), "{shift}");
+    }
+}
+
+#[test]
+fn ends_too_large_to_be_opened_whole_are_refused() {
+    let mut b = GraphBuilder::new(Header {
+        max_seq: 1,
+        block_bits: 10,
+    });
+    let ty = TensorType {
+        dtype: DType::I16,
+        shape: vec![Dim::Fixed(20_000)],
+        lo: -1,
+        hi: 1,
+    };
+    let x = b.input(ty).unwrap();
+    b.push(
+        "copy",
+        Op::Requant {
+            out: q(0, DType::I16),
+        },
+        &[x],
+        true,
+    )
+    .unwrap();
+    assert!(matches!(b.finish(), Err(GraphError::Node { node: 1, .. })));
+}

@@ -16,7 +16,8 @@ fn weight_dtype(place: &Place<'_>, id: ConstId) -> Result<DType, GraphError> {
 }
 
 fn parse(dtype: DType, bytes: &[u8]) -> Result<WeightView<'_>, GraphError> {
-    WeightView::parse(dtype, bytes).ok_or_else(|| GraphError::evidence("weight row too short"))
+    WeightView::parse(dtype, bytes)
+        .ok_or_else(|| GraphError::evidence("weight row is too short or its shift is out of range"))
 }
 
 fn dot(x: &[i32], w: impl Iterator<Item = i32>) -> i64 {
