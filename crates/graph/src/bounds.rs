@@ -144,7 +144,10 @@ impl Pass<'_> {
         let mut total: Option<Range> = None;
         for row in 0..constant.kind().rows() {
             let Some(w) = constant.weight_row(row) else {
-                continue;
+                return self.fail(
+                    index,
+                    "the constant is not of kind weights, or a row's shift lies outside -15 … 31",
+                );
             };
             let acc = row_range(&w, x);
             let (lo, hi) = self.close(index, row, acc, w.shift, out)?;
