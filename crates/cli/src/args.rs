@@ -174,7 +174,7 @@ pub(crate) enum ModelCommand {
         /// Name in the local store
         #[arg(long)]
         name: String,
-        /// JSON file of sample inputs; without it ranges come from the declared input range
+        /// JSON file of sample inputs; without it scales are chosen from random inputs in [0, 1]
         #[arg(long, value_name = "FILE")]
         calibrate: Option<PathBuf>,
     },

@@ -14,7 +14,7 @@ mod shell;
 mod store;
 mod units;
 
-use std::process::ExitCode;
+use std::{io::IsTerminal, process::ExitCode};
 
 use clap::Parser;
 
@@ -27,7 +27,7 @@ use crate::{
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let shell = Shell::new(cli.json, cli.quiet);
-    log_to_stderr();
+    log_to_stderr(matches!(cli.command, Command::Demo(_)));
     match run(cli.command, &shell) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -67,12 +67,14 @@ fn run(command: Command, shell: &Shell) -> anyhow::Result<()> {
     }
 }
 
-/// Logs of the services, as `RUST_LOG` asks; warnings by default.
-fn log_to_stderr() {
+/// Logs of the services, as `RUST_LOG` asks; else warnings, and in the demonstration, where operators are *meant* to be challenged, errors alone.
+fn log_to_stderr(demo: bool) {
+    let default = if demo { "error" } else { "warn" };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
 }

@@ -24,8 +24,18 @@ pub(crate) fn amount(value: U256, decimals: u32) -> String {
     format!("{grouped}.{fraction:0<2}")
 }
 
-/// `amount` with its unit.
+/// Native coin for people: six decimals, `…` where there are more.
 pub(crate) fn coin(value: U256) -> String {
+    let exact = amount(value, COIN);
+    let shown = exact.find('.').map_or(exact.len(), |dot| dot + 7);
+    match exact.get(..shown) {
+        Some(short) if shown < exact.len() => format!("{short}… ASSAY"),
+        _ => format!("{exact} ASSAY"),
+    }
+}
+
+/// Native coin to the last unit.
+pub(crate) fn coin_exact(value: U256) -> String {
     format!("{} ASSAY", amount(value, COIN))
 }
 
@@ -42,7 +52,7 @@ pub(crate) fn parse(text: &str, decimals: u32) -> anyhow::Result<U256> {
     let clean: String = text.chars().filter(|c| *c != ',' && *c != '_').collect();
     let (whole, fraction) = clean.split_once('.').unwrap_or((&clean, ""));
     let digits = format!("{whole}{fraction:0<width$}", width = decimals as usize);
-    let valid = !clean.is_empty()
+    let valid = clean.bytes().any(|b| b.is_ascii_digit())
         && fraction.len() <= decimals as usize
         && digits.bytes().all(|b| b.is_ascii_digit());
     match U256::from_str_radix(&digits, 10) {
@@ -57,6 +67,16 @@ pub(crate) fn parse(text: &str, decimals: u32) -> anyhow::Result<U256> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn people_see_six_decimals() {
+        assert_eq!(coin(U256::from(1_500_000_000_000_000_000u64)), "1.50 ASSAY");
+        assert_eq!(
+            coin(U256::from(1_234_567_890_000_000_000u64)),
+            "1.234567… ASSAY"
+        );
+        assert_eq!(coin_exact(U256::from(1u64)), "0.000000000000000001 ASSAY");
+    }
 
     #[test]
     fn amounts_round_trip() {

@@ -1,6 +1,6 @@
 //! Time, evidence and gas of judging one element of every operator.
 //!
-//! `cargo run --release -p assay-node --example bench_arbitration -- GRAPH.assay [POSITIONS]` prints, for each operator of the model, the slowest node:
+//! `cargo run --release -p assay-node --example bench_arbitration -- digits` (the bundled model) or `-- GRAPH.assay [POSITIONS]` prints, for each operator of the model, the slowest node:
 //! bytes of evidence, microseconds of decoding the structure, decoding the evidence, checking its hashes and recomputing the element (median of 31), gas charged.
 
 use std::{collections::BTreeMap, time::Instant};
@@ -19,8 +19,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
     let path = args
         .next()
-        .ok_or("usage: bench_arbitration GRAPH.assay [POSITIONS]")?;
-    let graph = Graph::from_bytes(&std::fs::read(&path)?)?;
+        .ok_or("usage: bench_arbitration digits | GRAPH.assay [POSITIONS]")?;
+    let graph = if path == "digits" { (*assay_import::digits()?.graph).clone() } else { Graph::from_bytes(&std::fs::read(&path)?)? };
     let seq = args
         .next()
         .map_or(Ok(graph.header().max_seq), |s| s.parse())?;

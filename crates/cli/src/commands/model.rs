@@ -7,7 +7,6 @@ use assay_import::{
     Manifest, Model,
     catalogue::{self, CATALOGUE},
     manifest::{InputSpec, OutputSpec},
-    onnx::OnnxOptions,
     recipes::{About, BertFiles, OnnxUse, import_bert, import_onnx},
 };
 use assay_wallet::ChainClient;
@@ -32,7 +31,7 @@ pub(crate) fn run(command: ModelCommand, shell: &Shell) -> anyhow::Result<()> {
             calibrate,
         } => {
             check_name(&name)?;
-            let model = import(&file, &name, calibrate.as_deref())?;
+            let model = import(&file, &name, calibrate.as_deref(), shell)?;
             let folder = store.imported_folder(&name);
             if let Some(parent) = folder.parent() {
                 std::fs::create_dir_all(parent)?;
@@ -120,7 +119,12 @@ fn check_name(name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn import(file: &Path, name: &str, calibrate: Option<&Path>) -> anyhow::Result<Model> {
+fn import(
+    file: &Path,
+    name: &str,
+    calibrate: Option<&Path>,
+    shell: &Shell,
+) -> anyhow::Result<Model> {
     let read = |path: &Path| {
         std::fs::read(path)
             .map_err(|e| Stop::new(Exit::NotFound, format!("`{}`: {e}", path.display())))
@@ -144,25 +148,34 @@ fn import(file: &Path, name: &str, calibrate: Option<&Path>) -> anyhow::Result<M
         };
         return Ok(import_bert(&files, &about)?);
     }
-    let Some(path) = calibrate else {
-        let error = Stop::new(
-            Exit::Failed,
-            "an ONNX file needs sample inputs to choose scales from",
-        );
-        return Err(error.hint("`--calibrate FILE.json`: {\"input_data\": [[…], …]}, one flat row an input; optional {\"range\": [low, high]}").into());
+    let bytes = read(file)?;
+    let settings = match calibrate {
+        None => {
+            shell.note("no --calibrate: scales are chosen from random inputs in [0, 1]; a file of real samples gives better accuracy\nhint: `--calibrate FILE.json` with {\"input_data\": [[…], …]}, one flat row an input, optional \"range\": [low, high] and \"labels\": […]");
+            OnnxUse::default()
+        }
+        Some(path) => {
+            let document: Value = serde_json::from_slice(&read(path)?).map_err(|e| {
+                Stop::new(
+                    Exit::Failed,
+                    format!("calibration `{}` is no JSON: {e}", path.display()),
+                )
+            })?;
+            settings(&document, path)?
+        }
     };
-    let document: Value = serde_json::from_slice(&read(path)?).map_err(|e| {
-        Stop::new(
-            Exit::Failed,
-            format!("calibration `{}` is no JSON: {e}", path.display()),
-        )
-    })?;
-    let settings = OnnxUse {
-        options: OnnxOptions::default(),
-        ..settings(&document, path)?
-    };
-    Ok(import_onnx(&read(file)?, file.parent(), &settings, &about)?)
+    let (low, high) = settings.range;
+    if calibrate.is_some() && settings.calibration.len() < FEW_SAMPLES {
+        shell.note(format!("only {} samples to calibrate on: expect saturation on other inputs; {FEW_SAMPLES} or more are better", settings.calibration.len()));
+    }
+    shell.note(format!(
+        "declared input range {low} to {high}; values outside are clamped"
+    ));
+    Ok(import_onnx(&bytes, file.parent(), &settings, &about)?)
 }
+
+/// Below this many samples a calibration is pointed out as thin.
+const FEW_SAMPLES: usize = 16;
 
 /// Calibration file: rows of numbers, and the declared input range (default: that of the samples).
 fn settings(document: &Value, path: &Path) -> anyhow::Result<OnnxUse> {

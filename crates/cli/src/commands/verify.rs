@@ -24,7 +24,7 @@ pub(crate) fn run(args: &VerifyArgs, shell: &Shell) -> anyhow::Result<()> {
     };
     let bundle = Bundle::from_json(&text).map_err(|e| {
         Stop::new(
-            Exit::False,
+            Exit::Failed,
             format!("`{}` is no receipt: {e}", args.receipt.display()),
         )
     })?;
@@ -39,7 +39,7 @@ pub(crate) fn run(args: &VerifyArgs, shell: &Shell) -> anyhow::Result<()> {
         chain.as_ref().map(|c| c as &dyn assay_receipt::ChainView),
         replay.as_ref().map(|r| r as &assay_receipt::Replay<'_>),
     )
-    .map_err(|e| Stop::new(Exit::False, format!("the receipt is malformed: {e}")))?;
+    .map_err(|e| Stop::new(Exit::Failed, format!("the receipt is malformed: {e}")))?;
     print(&report, shell)?;
     if report.is_contradicted() {
         return stop(

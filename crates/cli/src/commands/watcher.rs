@@ -1,25 +1,62 @@
 //! `assay watcher`: replays what operators assert, challenges what is false.
 
-use std::sync::{Arc, mpsc};
+use std::{
+    sync::{Arc, mpsc},
+    time::Duration,
+};
 
-use alloy_primitives::B256;
+use alloy_primitives::{B256, U256};
+use assay_abi::{IStaking, STAKING};
 use assay_graph::Graph;
-use assay_watcher::{ModelSource, Watcher, WatcherConfig, WatcherEvent};
+use assay_wallet::{ChainClient, ClientError};
+use assay_watcher::{HttpModels, ModelSource, Watcher, WatcherConfig, WatcherEvent};
 use serde_json::json;
 
 use crate::{account, args::WatcherArgs, network, paths, shell::Shell, store::Store};
 
-/// The local store as the watcher's source of graphs.
-#[derive(Debug)]
-struct FromStore(Store);
+/// Longest graph that is downloaded, bytes.
+const MAX_GRAPH: u64 = 1 << 30;
+/// Most operators that are asked for a graph.
+const MAX_OPERATORS: u64 = 50;
 
-impl ModelSource for FromStore {
+/// Graphs of registered models: the local store first, then the operators on the chain. The watcher checks what it gets against the registered identity.
+#[derive(Debug)]
+struct Sources {
+    store: Store,
+    rpc: String,
+}
+
+impl Sources {
+    fn endpoints(&self) -> Result<Vec<String>, ClientError> {
+        let chain = ChainClient::new(&self.rpc);
+        let page = IStaking::operatorsCall {
+            offset: U256::ZERO,
+            limit: U256::from(MAX_OPERATORS),
+        };
+        let mut urls = Vec::new();
+        for account in chain.call(STAKING, &page)?.page {
+            urls.push(
+                chain
+                    .call(STAKING, &IStaking::operatorCall { account })?
+                    .endpoint,
+            );
+        }
+        Ok(urls)
+    }
+}
+
+impl ModelSource for Sources {
     fn graph(&self, model_id: B256) -> Result<Graph, String> {
-        let model = self
-            .0
-            .load(&model_id.to_string())
-            .map_err(|e| e.to_string())?;
-        Ok(Arc::unwrap_or_clone(model.graph))
+        if let Ok(model) = self.store.load(&model_id.to_string()) {
+            return Ok(Arc::unwrap_or_clone(model.graph));
+        }
+        let urls = self.endpoints().map_err(|e| e.to_string())?;
+        HttpModels {
+            urls,
+            limit: MAX_GRAPH,
+            timeout: Duration::from_secs(300),
+        }
+        .graph(model_id)
     }
 }
 
@@ -33,7 +70,10 @@ pub(crate) fn run(args: &WatcherArgs, shell: &Shell) -> anyhow::Result<()> {
         &data,
         &args.chain.rpc,
         key.clone(),
-        Arc::new(FromStore(Store::open_default()?)),
+        Arc::new(Sources {
+            store: Store::open_default()?,
+            rpc: args.chain.rpc.clone(),
+        }),
     );
     config.audit_ppm = args.audit_ppm;
     let (sender, events) = mpsc::channel();

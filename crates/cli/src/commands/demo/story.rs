@@ -31,7 +31,7 @@ use crate::{
     network::{self, API_KEY, ChainOptions, Services, WINDOW},
     shell::Shell,
     store::Store,
-    units::{self, COIN, USD, coin, usd},
+    units::{self, COIN, USD, coin, coin_exact, usd},
 };
 
 /// Longest that one thing of the story may take.
@@ -745,9 +745,9 @@ impl Demo<'_> {
             .supply(&self.services.chain, &self.services.cast)?;
         self.shell.line(format!(
             "genesis {} = held {} + base fees {}",
-            coin(supply.genesis),
-            coin(supply.held),
-            coin(supply.fees)
+            coin_exact(supply.genesis),
+            coin_exact(supply.held),
+            coin_exact(supply.fees)
         ));
         self.shell.line(format!(
             "issued {} = held {}",
