@@ -78,7 +78,7 @@ fn onnx_files_are_imported_and_shown_with_their_bounds() {
 }
 
 #[test]
-fn damaged_files_and_missing_samples_are_refused_in_words() {
+fn damaged_files_and_bad_samples_are_refused_in_words() {
     let home = Home::new();
     let onnx = std::fs::read(repository(&format!("{DATA}/fixtures/keras_mlp.onnx"))).unwrap();
     let samples = calibration(&home, "keras_mlp");
@@ -97,8 +97,10 @@ fn damaged_files_and_missing_samples_are_refused_in_words() {
         );
     }
     std::fs::write(&file, &onnx).unwrap();
-    let error = import(&[]).exits(1).error();
-    assert!(error["hint"].as_str().unwrap().contains("--calibrate"));
+    // Without samples it is imported all the same, and the better way is told.
+    let rough = import(&[]).exits(0).stderr;
+    assert!(rough.contains("--calibrate"), "{rough}");
+    home.run(&["model", "rm", "cut"]).exits(0);
     import(&["--calibrate", "none.json"]).exits(4);
     for junk in [
         "",
