@@ -6,7 +6,8 @@
 //! them run at the same time. A false claim that stands, a fee that is not returned or stake that is not taken to the
 //! last unit fails the test.
 //!
-//! `cargo test --release -p assay --test disputes -- --nocapture` prints what was tried, by kind.
+//! `cargo test --release -p assay --test disputes -- --nocapture` prints what was tried, by kind. The embedder is
+//! fetched once into the cache; where it can't be had, or with ASSAY_TEST_OFFLINE=1, the test says that it skips it.
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod lies;
@@ -28,6 +29,8 @@ use table::Table;
 const BATCH: usize = 48;
 /// Positions of a long run.
 const LONG: usize = 200;
+/// Positions of a run in small blocks: thousands of leaves, in the trace or in a segment.
+const TALL: usize = 64;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_changed_weight_and_activation_of_both_models_is_caught_and_settled() {
@@ -71,14 +74,14 @@ async fn every_changed_weight_and_activation_of_both_models_is_caught_and_settle
             let (input, rest) = targets(lab);
             round.play("minilm, 12 tokens", lab, &rest, |_, i| sentence(12, i), 0);
             round.play("minilm, input", lab, &input, |_, i| sentence(11, i), 60);
-            for (part, lab) in [
-                ("minilm, 200 tokens", lab),
-                ("minilm, tall segments", segments),
-                ("minilm, tall trace", trees),
+            for (part, lab, tokens) in [
+                ("minilm, 200 tokens", lab, LONG),
+                ("minilm, tall segments", segments, TALL),
+                ("minilm, tall trace", trees, TALL),
             ] {
-                let (committed, segment) = lab.leaves(LONG as u32);
+                let (committed, segment) = lab.leaves(tokens as u32);
                 eprintln!("{part}: {committed} leaves, at most {segment} in a segment");
-                round.play(part, lab, &some(lab), |_, i| sentence(LONG, i), 0);
+                round.play(part, lab, &some(lab), |_, i| sentence(tokens, i), 0);
             }
         }
     });
