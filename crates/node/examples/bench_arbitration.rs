@@ -20,7 +20,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = args
         .next()
         .ok_or("usage: bench_arbitration digits | GRAPH.assay [POSITIONS]")?;
-    let graph = if path == "digits" { (*assay_import::digits()?.graph).clone() } else { Graph::from_bytes(&std::fs::read(&path)?)? };
+    let graph = if path == "digits" {
+        (*assay_import::digits()?.graph).clone()
+    } else {
+        Graph::from_bytes(&std::fs::read(&path)?)?
+    };
     let seq = args
         .next()
         .map_or(Ok(graph.header().max_seq), |s| s.parse())?;
