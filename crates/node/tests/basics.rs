@@ -298,6 +298,13 @@ async fn time_moves_when_told_and_blocks_can_be_made_by_hand() {
     let address = node.rpc_address().unwrap();
     tokio::task::spawn_blocking(move || {
         let mut rpc = Client::connect(address).unwrap();
+        for seconds in [json!(u64::MAX), json!("0xffffffffffff")] {
+            let (code, words) = rpc.error("evm_increaseTime", json!([seconds]));
+            assert!(
+                code == -32602 && words.contains("at most"),
+                "{code} {words}"
+            );
+        }
         rpc.ok("evm_increaseTime", json!([60]));
         rpc.ok("evm_mine", json!([]));
         let block = rpc.ok("eth_getBlockByNumber", json!(["latest", false]));

@@ -18,6 +18,7 @@ impl Api {
             }
             "evm_increaseTime" => {
                 let seconds = params.required::<Count>(0)?.get()?;
+                leap(seconds)?;
                 let offset = self.chain.clock().advance_ms(seconds.saturating_mul(1_000));
                 Ok(json!(offset / 1_000))
             }
@@ -32,6 +33,7 @@ impl Api {
     /// Seconds since the Unix epoch.
     fn set_next(&self, seconds: u64) -> Result<(), RpcError> {
         let parent = self.chain.timestamp_ms();
+        leap(seconds.saturating_sub(parent / 1_000))?;
         let at = seconds.saturating_mul(1_000);
         if at <= parent {
             return Err(RpcError::params(format!(
@@ -42,4 +44,17 @@ impl Api {
         self.chain.clock().set_next_ms(at);
         Ok(())
     }
+}
+
+/// Longest that the clock may be moved at once: ten years, in seconds.
+const MAX_LEAP: u64 = 10 * 365 * 86_400;
+
+/// Refuses to move the clock so far that every later date of the chain would be absurd.
+fn leap(seconds: u64) -> Result<(), RpcError> {
+    if seconds > MAX_LEAP {
+        return Err(RpcError::params(format!(
+            "{seconds} seconds ahead, at most {MAX_LEAP} at once"
+        )));
+    }
+    Ok(())
 }
