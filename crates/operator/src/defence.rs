@@ -5,7 +5,7 @@ use alloy_sol_types::SolCall;
 use assay_abi::IDisputes;
 use assay_engine::FullRun;
 use assay_graph::layout::{Layout, Leaf};
-use assay_graph::trace::Tree;
+use assay_graph::trace::{Family, Tree};
 
 use crate::OperatorError;
 use crate::ledger::Job;
@@ -81,7 +81,13 @@ fn run(model: &dyn ModelRunner, job: &Job) -> Result<Replay, OperatorError> {
     let input = input_tensor(ty, structure.header.max_seq, &job.input).map_err(failed)?;
     let run = model.full(&input)?;
     let layout = Layout::new(structure, job.receipt.n_in);
-    let committed = run.committed_tree(&layout, &job.salt.0);
+    let tree = run.committed_tree(&layout, &job.salt.0);
+    // The first leaf is the receipt's commitment, whatever the model made of the input.
+    let mut leaves = tree.leaf_hashes().to_vec();
+    if let Some(first) = leaves.first_mut() {
+        *first = job.receipt.input_commit.0;
+    }
+    let committed = Tree::new(Family::Trace, leaves);
     Ok(Replay {
         claim_id: job.receipt.claim_id(),
         layout,

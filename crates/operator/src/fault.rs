@@ -9,6 +9,7 @@ use alloy_primitives::B256;
 use assay_engine::{Engine, EngineOptions, FullRun};
 use assay_graph::layout::Layout;
 use assay_graph::ops::{Source, element};
+use assay_graph::trace::{Family, Tree, input_commit};
 use assay_graph::{Const, ConstId, Data, Graph, GraphError, NodeId, Structure, Tensor, eval};
 
 use crate::OperatorError;
@@ -35,6 +36,11 @@ pub enum Fault {
         /// Byte in its canonical bytes, taken modulo their length.
         byte: usize,
     },
+    /// Runs another number of positions than the input has: cuts the input, or goes on with invented positions.
+    OtherLength {
+        /// Positions that are run and signed.
+        positions: u32,
+    },
 }
 
 /// TESTING ONLY: claims to run a registered model and runs something else.
@@ -44,6 +50,7 @@ pub struct FaultyModel {
     engine: Engine,
     served: Arc<Graph>,
     flip: Option<(NodeId, usize, i32)>,
+    positions: Option<u32>,
 }
 
 impl FaultyModel {
@@ -58,7 +65,12 @@ impl FaultyModel {
     ) -> Result<Self, OperatorError> {
         let model_id = B256::from(graph.model_id());
         let failed = |reason: String| OperatorError::Model { model_id, reason };
+        let positions = match fault {
+            Fault::OtherLength { positions } => Some(positions),
+            _ => None,
+        };
         let (served, flip) = match fault {
+            Fault::OtherLength { .. } => (Arc::clone(graph), None),
             Fault::OtherGraph(other) => (other, None),
             Fault::FlipActivation { node, element, xor } => {
                 (Arc::clone(graph), Some((node, element, xor)))
@@ -76,6 +88,7 @@ impl FaultyModel {
             engine,
             served,
             flip,
+            positions,
         })
     }
 
@@ -100,6 +113,12 @@ impl ModelRunner for FaultyModel {
         let run = self.full(input)?;
         let layout = Layout::new(&self.registered, run.seq);
         let tree = run.committed_tree(&layout, &salt.0);
+        // Whatever was run, the first leaf is the request's commitment; the modules check it.
+        let mut leaves = tree.leaf_hashes().to_vec();
+        if let Some(first) = leaves.first_mut() {
+            *first = input_commit(&salt.0, &input.data.to_bytes());
+        }
+        let tree = Tree::new(Family::Trace, leaves);
         Ok(Execution {
             output: run
                 .outputs
@@ -113,9 +132,18 @@ impl ModelRunner for FaultyModel {
     }
 
     fn full(&self, input: &Tensor) -> Result<FullRun, OperatorError> {
+        let input = match (self.positions, self.registered.types.first()) {
+            (Some(positions), Some(ty)) => {
+                let mut bytes = input.data.to_bytes();
+                bytes.resize(ty.len(positions) * ty.dtype.size(), 1);
+                let data = Data::from_bytes(ty.dtype, &bytes).map_err(|e| self.failed(e))?;
+                Cow::Owned(Tensor::new(ty.dims(positions), data).map_err(|e| self.failed(e))?)
+            }
+            _ => Cow::Borrowed(input),
+        };
         let FullRun { outputs, seq } = self
             .engine
-            .run_full(input)
+            .run_full(&input)
             .map_err(|error| self.failed(error))?;
         let outputs = match self.flip {
             None => outputs,

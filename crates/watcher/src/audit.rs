@@ -14,6 +14,9 @@ use crate::models::Loaded;
 /// Largest answer of an operator: hex of input and output, bytes.
 const MAX_ANSWER: u64 = 64 << 20;
 
+/// Longest time for a connection to an operator.
+const LONGEST_CONNECT: Duration = Duration::from_secs(2);
+
 /// What an operator serves about a job, after it was checked against the commitments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobData {
@@ -32,7 +35,7 @@ pub enum Audit {
     Agrees,
     /// They do not.
     Differs {
-        /// Trace root of the own run.
+        /// Trace root of the own run; zero when the committed input can't be run.
         own: B256,
     },
 }
@@ -90,6 +93,7 @@ pub(crate) fn fetch(
 pub(crate) fn agent(timeout: Duration) -> ureq::Agent {
     ureq::Agent::config_builder()
         .timeout_global(Some(timeout))
+        .timeout_connect(Some(timeout.min(LONGEST_CONNECT)))
         .max_redirects(0)
         .build()
         .new_agent()
@@ -105,6 +109,13 @@ pub(crate) fn replay(
         model_id: receipt.model_id,
         reason,
     };
+    if !is_legal_input(model, receipt, &job.input) {
+        let own = tensor(model, &job.input)
+            .ok()
+            .and_then(|input| model.engine.run_traced(&input, &job.salt.0).ok())
+            .map_or(B256::ZERO, |run| B256::from(run.root()));
+        return Ok(Audit::Differs { own });
+    }
     let input = tensor(model, &job.input).map_err(failed)?;
     let run = model
         .engine
@@ -118,6 +129,22 @@ pub(crate) fn replay(
     } else {
         Audit::Differs { own }
     })
+}
+
+/// Whether the committed input is one that a run of `receipt.n_in` positions takes: its length, and each value in the
+/// declared range. The arbiter judges the first block of the input by the same rule.
+pub(crate) fn is_legal_input(model: &Loaded, receipt: &Receipt, bytes: &[u8]) -> bool {
+    let structure = &model.structure;
+    let Some(ty) = structure.types.first() else {
+        return false;
+    };
+    if !(1..=structure.header.max_seq).contains(&receipt.n_in) {
+        return false;
+    }
+    let wanted = ty.len(receipt.n_in).saturating_mul(ty.dtype.size());
+    bytes.len() == wanted
+        && assay_graph::Data::from_bytes(ty.dtype, bytes)
+            .is_ok_and(|data| data.to_i32().iter().all(|v| (ty.lo..=ty.hi).contains(v)))
 }
 
 /// The input tensor of a run.

@@ -10,7 +10,7 @@ use assay_receipt::Receipt;
 use assay_wallet::{ChainClient, ChainLog, LogFilter};
 
 use crate::WatcherError;
-use crate::audit::{JobData, tensor};
+use crate::audit::{JobData, is_legal_input, tensor};
 use crate::models::Loaded;
 
 /// Stages at which the challenger moves (abi, `IDisputes.Dispute.stage`).
@@ -34,8 +34,162 @@ pub(crate) enum Move {
     ProveElement(IDisputes::proveElementCall),
 }
 
+/// First leaf of the input's blocks.
+const INPUT_LEAF: u64 = 1;
+
+/// What is argued in a dispute.
+pub(crate) enum Case<'a> {
+    /// The own run differs.
+    Run(Box<RunCase<'a>>),
+    /// The committed input is none that a run of the signed length takes.
+    Input(InputCase),
+}
+
+impl<'a> Case<'a> {
+    /// Runs the model in full, unless the input alone decides.
+    pub(crate) fn new(
+        model: &'a Loaded,
+        receipt: Receipt,
+        job: JobData,
+    ) -> Result<Self, WatcherError> {
+        if is_legal_input(model, &receipt, &job.input) {
+            return Ok(Self::Run(Box::new(RunCase::new(model, receipt, job)?)));
+        }
+        Ok(Self::Input(InputCase { receipt, job }))
+    }
+
+    /// The next move, or `None` when it is not the challenger's turn.
+    pub(crate) fn next(
+        &self,
+        client: &ChainClient,
+        id: U256,
+        dispute: &IDisputes::Dispute,
+        opened_at: u64,
+    ) -> Result<Option<Move>, WatcherError> {
+        let shown = read(client, id, opened_at)?;
+        match self {
+            Self::Run(case) => case.next(id, dispute, &shown),
+            Self::Input(case) => case.next(id, dispute, &shown),
+        }
+    }
+
+    /// A proof of one wrong leaf of a flat list in one transaction, where its block can be recomputed whole.
+    pub(crate) fn one_shot(&self, leaves: &[B256]) -> Option<IDisputes::proveBlockCall> {
+        match self {
+            Self::Run(case) => case.one_shot(leaves),
+            Self::Input(case) => Some(case.one_shot(leaves)),
+        }
+    }
+}
+
+fn read(client: &ChainClient, id: U256, opened_at: u64) -> Result<Shown, WatcherError> {
+    let filter = LogFilter {
+        topic1: Some(B256::from(id)),
+        ..LogFilter::new(DISPUTES, [])
+    };
+    let logs = client.logs(&filter, opened_at, client.block_number()?)?;
+    Ok(shown(&logs))
+}
+
+/// A dispute about the first block of the input. The layout of the signed length is not that of the real input, so
+/// trees can't be compared: every move is made by position, and the committed input is the evidence.
+pub(crate) struct InputCase {
+    receipt: Receipt,
+    job: JobData,
+}
+
+impl InputCase {
+    fn next(
+        &self,
+        id: U256,
+        dispute: &IDisputes::Dispute,
+        shown: &Shown,
+    ) -> Result<Option<Move>, WatcherError> {
+        let missing = |reason| WatcherError::Dispute { id, reason };
+        Ok(Some(match dispute.stage {
+            stage::PICK => {
+                let (height, index, children) = last_reveal(dispute, shown).map_err(missing)?;
+                let levels = children.len().ilog2();
+                let below = height.saturating_sub(levels);
+                let first = index.checked_shl(levels).unwrap_or(u64::MAX);
+                let j = INPUT_LEAF
+                    .checked_shr(below)
+                    .unwrap_or(0)
+                    .checked_sub(first)
+                    .and_then(|j| u8::try_from(j).ok())
+                    .ok_or(missing("the walk has left the way to the input"))?;
+                Move::Pick(IDisputes::pickCall {
+                    id,
+                    children: words(children),
+                    j,
+                })
+            }
+            stage::NAME => {
+                let leaves = posted_leaves(dispute, shown).map_err(missing)?;
+                Move::Name(IDisputes::nameCall {
+                    id,
+                    leaves: words(leaves),
+                    leaf: INPUT_LEAF,
+                })
+            }
+            // A trace that ends at this leaf calls it the output's commitment; then nothing was opened.
+            stage::PROVE => Move::ProveElement(IDisputes::proveElementCall {
+                id,
+                blockBytes: shown.block.clone().unwrap_or_default().into(),
+                evidence: self.evidence().encode().into(),
+            }),
+            _ => return Ok(None),
+        }))
+    }
+
+    fn evidence(&self) -> Evidence {
+        Evidence {
+            input: Some((self.job.salt.0, self.job.input.clone())),
+            ..Evidence::default()
+        }
+    }
+
+    fn one_shot(&self, leaves: &[B256]) -> IDisputes::proveBlockCall {
+        IDisputes::proveBlockCall {
+            claimId: self.receipt.claim_id(),
+            leaves: leaves.to_vec(),
+            leaf: INPUT_LEAF,
+            evidence: self.evidence().encode().into(),
+        }
+    }
+}
+
+/// Height, index and children of the last reveal.
+fn last_reveal<'s>(
+    dispute: &IDisputes::Dispute,
+    shown: &'s Shown,
+) -> Result<(u32, u64, &'s [Hash]), &'static str> {
+    let reveals = if dispute.inSegment {
+        &shown.segment_reveals
+    } else {
+        &shown.reveals
+    };
+    let (height, index, children) = reveals.last().ok_or("no reveal on the chain")?;
+    if (*height, *index) != (dispute.height, dispute.index) || children.is_empty() {
+        return Err("the last reveal is of another node");
+    }
+    Ok(((*height).into(), *index, children))
+}
+
+fn posted_leaves<'s>(
+    dispute: &IDisputes::Dispute,
+    shown: &'s Shown,
+) -> Result<&'s [Hash], &'static str> {
+    let leaves = if dispute.inSegment {
+        &shown.segment_leaves
+    } else {
+        &shown.leaves
+    };
+    leaves.as_deref().ok_or("no leaves on the chain")
+}
+
 /// The own run of a disputed job.
-pub(crate) struct Case<'a> {
+pub(crate) struct RunCase<'a> {
     model: &'a Loaded,
     receipt: Receipt,
     job: JobData,
@@ -117,13 +271,8 @@ fn first_other(theirs: &[Hash], own: impl Fn(u64) -> Option<Hash>) -> Option<u64
         .map(|(index, _)| index)
 }
 
-impl<'a> Case<'a> {
-    /// Runs the model in full.
-    pub(crate) fn new(
-        model: &'a Loaded,
-        receipt: Receipt,
-        job: JobData,
-    ) -> Result<Self, WatcherError> {
+impl<'a> RunCase<'a> {
+    fn new(model: &'a Loaded, receipt: Receipt, job: JobData) -> Result<Self, WatcherError> {
         let failed = |reason: String| WatcherError::Replay {
             model_id: receipt.model_id,
             reason,
@@ -145,30 +294,18 @@ impl<'a> Case<'a> {
         })
     }
 
-    /// The next move, or `None` when it is not the challenger's turn.
-    pub(crate) fn next(
+    fn next(
         &self,
-        client: &ChainClient,
         id: U256,
         dispute: &IDisputes::Dispute,
-        opened_at: u64,
+        shown: &Shown,
     ) -> Result<Option<Move>, WatcherError> {
-        let shown = self.read(client, id, opened_at)?;
         Ok(Some(match dispute.stage {
-            stage::PICK => Move::Pick(self.pick(id, dispute, &shown)?),
-            stage::NAME => Move::Name(self.name(id, dispute, &shown)?),
-            stage::PROVE => Move::ProveElement(self.prove(id, dispute, &shown)?),
+            stage::PICK => Move::Pick(self.pick(id, dispute, shown)?),
+            stage::NAME => Move::Name(self.name(id, dispute, shown)?),
+            stage::PROVE => Move::ProveElement(self.prove(id, dispute, shown)?),
             _ => return Ok(None),
         }))
-    }
-
-    fn read(&self, client: &ChainClient, id: U256, opened_at: u64) -> Result<Shown, WatcherError> {
-        let filter = LogFilter {
-            topic1: Some(B256::from(id)),
-            ..LogFilter::new(DISPUTES, [])
-        };
-        let logs = client.logs(&filter, opened_at, client.block_number()?)?;
-        Ok(shown(&logs))
     }
 
     fn segment_of(&self, id: U256, dispute: &IDisputes::Dispute) -> Result<u32, WatcherError> {
@@ -198,17 +335,9 @@ impl<'a> Case<'a> {
         shown: &Shown,
     ) -> Result<IDisputes::pickCall, WatcherError> {
         let missing = |reason| WatcherError::Dispute { id, reason };
-        let reveals = if dispute.inSegment {
-            &shown.segment_reveals
-        } else {
-            &shown.reveals
-        };
-        let (height, index, children) = reveals.last().ok_or(missing("no reveal on the chain"))?;
-        if (*height, *index) != (dispute.height, dispute.index) || children.is_empty() {
-            return Err(missing("the last reveal is of another node"));
-        }
+        let (height, index, children) = last_reveal(dispute, shown).map_err(missing)?;
         let levels = children.len().ilog2();
-        let below = u32::from(*height).saturating_sub(levels);
+        let below = height.saturating_sub(levels);
         let first = index.checked_shl(levels).unwrap_or(u64::MAX);
         let own = self.walked(id, dispute)?;
         let j = first_other(children, |j| own.node(below, first.saturating_add(j)));
@@ -227,12 +356,7 @@ impl<'a> Case<'a> {
         shown: &Shown,
     ) -> Result<IDisputes::nameCall, WatcherError> {
         let missing = |reason| WatcherError::Dispute { id, reason };
-        let leaves = if dispute.inSegment {
-            &shown.segment_leaves
-        } else {
-            &shown.leaves
-        };
-        let leaves = leaves.as_ref().ok_or(missing("no leaves on the chain"))?;
+        let leaves = posted_leaves(dispute, shown).map_err(missing)?;
         let own = self.walked(id, dispute)?;
         let leaf = first_other(leaves, |leaf| own.node(0, leaf));
         let leaf = leaf.ok_or(missing("every posted leaf equals the own one"))?;
@@ -321,7 +445,7 @@ impl<'a> Case<'a> {
     }
 
     /// A proof of the first wrong leaf of a flat list in one transaction, where its block can be recomputed whole.
-    pub(crate) fn one_shot(&self, leaves: &[B256]) -> Option<IDisputes::proveBlockCall> {
+    fn one_shot(&self, leaves: &[B256]) -> Option<IDisputes::proveBlockCall> {
         let theirs = hashes(leaves);
         let leaf = first_other(&theirs, |leaf| self.committed.node(0, leaf))?;
         let place = self.layout.committed_leaf(leaf)?;

@@ -18,7 +18,7 @@ pub enum WatcherEvent {
         operator: Address,
         /// Trace root of the receipt.
         asserted: B256,
-        /// Trace root of the own run.
+        /// Trace root of the own run; zero when the committed input can't be run.
         own: B256,
     },
     /// The claim could not be audited; tried again until its window ends.
