@@ -67,6 +67,9 @@ pub enum WatcherError {
         /// What is missing.
         reason: &'static str,
     },
+    /// A fault of this program, or of a source of models that was handed in; other claims go on.
+    #[error("the work ended unexpectedly: {0}")]
+    Panicked(String),
     /// Disk.
     #[error("{path}: {source}")]
     Disk {

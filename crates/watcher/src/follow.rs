@@ -1,22 +1,48 @@
 //! The loop: new receipts, audits, disputes.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use alloy_primitives::{B256, U256, keccak256};
+use alloy_primitives::{Address, B256, U256, keccak256};
 use alloy_sol_types::SolEvent;
 use assay_abi::{CLAIMS, DISPUTES, IClaims, IDisputes};
 use assay_receipt::{Receipt, Salt};
 use assay_wallet::{ChainClient, ClientError, LogFilter};
 
 use crate::audit::{Audit, JobData, agent, fetch, replay};
+use crate::backoff::Backoff;
 use crate::challenge::{Case, Move, stage};
 use crate::models::{Loaded, Models};
 use crate::state::{OpenDispute, State};
 use crate::{WatcherConfig, WatcherError, WatcherEvent};
+
+/// Failed fetches in one look at the chain.
+const FAILURES: usize = 4;
+/// Longest time for the fetches of one look.
+const FETCHING: Duration = Duration::from_secs(5);
+/// A failed fetch that took longer is held against the operator, a shorter one only against the claim.
+const SLOW: Duration = Duration::from_millis(500);
+/// Ids that one call of `disputesOf` returns at most.
+const PAGE: u64 = 256;
+
+/// Runs `work`; a panic becomes an error, so that one claim can't end the watcher.
+fn guarded<T>(work: impl FnOnce() -> Result<T, WatcherError>) -> Result<T, WatcherError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let words = panic.downcast_ref::<String>().cloned().or_else(|| {
+            panic
+                .downcast_ref::<&str>()
+                .map(|words| (*words).to_owned())
+        });
+        let words = words.unwrap_or_else(|| "without words".to_owned());
+        tracing::error!(target: "assay::watcher", %words, "panic");
+        Err(WatcherError::Panicked(words))
+    })
+}
 
 /// A watcher that is ready to run.
 pub struct Watcher {
@@ -28,6 +54,10 @@ pub struct Watcher {
     events: Option<Sender<WatcherEvent>>,
     /// Last reason why a claim was not audited, so that each is told once.
     told: HashMap<B256, String>,
+    /// Operators whose endpoints hang.
+    slow: Backoff<Address>,
+    /// Claims whose audit failed.
+    failed: Backoff<B256>,
 }
 
 /// A watcher that runs in its own thread. Dropping it stops it.
@@ -70,6 +100,8 @@ impl Watcher {
             state,
             events,
             told: HashMap::new(),
+            slow: Backoff::new(),
+            failed: Backoff::new(),
             config,
         })
     }
@@ -85,9 +117,17 @@ impl Watcher {
         let thread = std::thread::Builder::new()
             .name("watcher".into())
             .spawn(move || {
+                let mut said = String::new();
                 while !stopped.load(Ordering::Relaxed) {
-                    if let Err(error) = self.tick() {
-                        tracing::warn!(target: "assay::watcher", %error, "watcher failed, trying again");
+                    match guarded(|| self.tick()) {
+                        Ok(()) => said.clear(),
+                        Err(error) => {
+                            let words = error.to_string();
+                            if words != said {
+                                tracing::error!(target: "assay::watcher", error = %words, "watcher failed, trying again");
+                                said = words;
+                            }
+                        }
                     }
                     std::thread::sleep(self.config.poll);
                 }
@@ -99,14 +139,16 @@ impl Watcher {
         })
     }
 
-    /// One look at the chain: reads new receipts, audits, moves in disputes.
+    /// One look at the chain: moves in disputes, reads new receipts, audits. Disputes come first, and again after
+    /// every audit: their clocks run while an operator's endpoint hangs.
     ///
     /// # Errors
     /// The first error that concerns more than one claim; the others are told as events.
     pub fn tick(&mut self) -> Result<(), WatcherError> {
+        let moved = self.move_disputes();
         self.read_receipts()?;
         self.audit_pending()?;
-        self.move_disputes()
+        moved
     }
 
     fn tell(&self, event: WatcherEvent) {
@@ -120,15 +162,16 @@ impl Watcher {
     fn read_receipts(&mut self) -> Result<(), WatcherError> {
         let filter = LogFilter::new(CLAIMS, [IClaims::ReceiptPosted::SIGNATURE_HASH]);
         let (logs, next) = self.client.poll_logs(&filter, self.state.cursor)?;
-        for event in logs
-            .iter()
-            .filter_map(|log| log.decode::<IClaims::ReceiptPosted>())
-        {
+        for log in &logs {
+            let Some(event) = log.decode::<IClaims::ReceiptPosted>() else {
+                continue;
+            };
             if let Some(receipt) = Receipt::from_words(&event.receipt)
                 && receipt.claim_id() == event.claimId
                 && self.is_drawn(event.claimId)
             {
                 self.state.pending.insert(event.claimId, receipt);
+                self.state.posted.insert(event.claimId, log.block);
             }
         }
         if next != self.state.cursor {
@@ -145,22 +188,54 @@ impl Watcher {
         draw < U256::from(self.config.audit_ppm)
     }
 
-    fn audit_pending(&mut self) -> Result<(), WatcherError> {
-        let pending: Vec<(B256, Receipt)> = self
+    /// Claims to audit now: those of operators that answer first, then by the end of the operator's pause.
+    fn due(&self) -> Vec<(B256, Receipt)> {
+        let now = Instant::now();
+        let mut due: Vec<_> = self
             .state
             .pending
             .iter()
+            .filter(|(id, _)| !self.failed.waits(id, now))
             .map(|(id, receipt)| (*id, receipt.clone()))
             .collect();
-        for (claim_id, receipt) in pending {
-            match self.audit_one(claim_id, &receipt) {
+        due.sort_by_key(|(id, receipt)| {
+            (self.slow.until(&receipt.operator), self.failed.until(id))
+        });
+        due
+    }
+
+    fn audit_pending(&mut self) -> Result<(), WatcherError> {
+        let start = Instant::now();
+        let mut failures = 0;
+        for (claim_id, receipt) in self.due() {
+            let begun = Instant::now();
+            if failures >= FAILURES || begun - start >= FETCHING {
+                break;
+            }
+            if self.slow.waits(&receipt.operator, begun) {
+                continue;
+            }
+            match guarded(|| self.audit_one(claim_id, &receipt)) {
                 Ok(()) => {
                     self.told.remove(&claim_id);
-                    self.state.pending.remove(&claim_id);
+                    self.failed.clear(&claim_id);
+                    self.slow.clear(&receipt.operator);
+                    self.state.done(claim_id);
                     self.state.store(&self.config.data_dir)?;
                 }
                 Err(WatcherError::Chain(error)) if error.is_temporary() => return Err(error.into()),
-                Err(error) => self.not_audited(claim_id, &error)?,
+                Err(error) => {
+                    failures += 1;
+                    let now = Instant::now();
+                    self.failed.failed(claim_id, now);
+                    if matches!(error, WatcherError::Unavailable { .. }) && now - begun >= SLOW {
+                        self.slow.failed(receipt.operator, now);
+                    }
+                    self.not_audited(claim_id, &error)?;
+                }
+            }
+            if let Err(error) = self.move_disputes() {
+                tracing::debug!(target: "assay::watcher", %error, "a dispute was not moved");
             }
         }
         Ok(())
@@ -178,7 +253,8 @@ impl Watcher {
         }
         if !self.is_open(claim_id)? {
             self.told.remove(&claim_id);
-            self.state.pending.remove(&claim_id);
+            self.failed.clear(&claim_id);
+            self.state.done(claim_id);
             self.state.store(&self.config.data_dir)?;
         }
         Ok(())
@@ -225,6 +301,9 @@ impl Watcher {
         receipt: &Receipt,
         job: &JobData,
     ) -> Result<(), WatcherError> {
+        if self.adopt(claim_id, receipt, job)? {
+            return Ok(());
+        }
         let bond = self
             .client
             .call(DISPUTES, &IDisputes::bondOfCall { claimId: claim_id })?;
@@ -242,18 +321,7 @@ impl Watcher {
                 reason: "the challenge emitted no event",
             });
         };
-        self.state.disputes.insert(
-            opened.id,
-            OpenDispute {
-                claim_id,
-                opened_at: sent.block,
-                receipt: receipt.clone(),
-                input: job.input.clone().into(),
-                salt: Salt(job.salt),
-                output: job.output.clone().into(),
-            },
-        );
-        self.state.store(&self.config.data_dir)?;
+        self.keep(opened.id, sent.block, receipt, job)?;
         self.tell(WatcherEvent::Challenged {
             claim_id,
             dispute: opened.id,
@@ -262,6 +330,63 @@ impl Watcher {
         Ok(())
     }
 
+    fn keep(
+        &mut self,
+        id: U256,
+        opened_at: u64,
+        receipt: &Receipt,
+        job: &JobData,
+    ) -> Result<(), WatcherError> {
+        let dispute = OpenDispute {
+            claim_id: receipt.claim_id(),
+            opened_at,
+            receipt: receipt.clone(),
+            input: job.input.clone().into(),
+            salt: Salt(job.salt),
+            output: job.output.clone().into(),
+        };
+        self.state.disputes.insert(id, dispute);
+        self.state.store(&self.config.data_dir)
+    }
+
+    /// Takes up an own dispute over the claim that the state file does not know: a crash may have come between the
+    /// challenge and its storing. Whether there is one, open or closed; a second bond would be wasted.
+    fn adopt(
+        &mut self,
+        claim_id: B256,
+        receipt: &Receipt,
+        job: &JobData,
+    ) -> Result<bool, WatcherError> {
+        let own = self.config.key.address();
+        let mut offset = 0u64;
+        loop {
+            let call = IDisputes::disputesOfCall {
+                claimId: claim_id,
+                offset: U256::from(offset),
+                limit: U256::from(PAGE),
+            };
+            let page = self.client.call(DISPUTES, &call)?;
+            for id in &page.ids {
+                let call = IDisputes::disputeCall { id: *id };
+                let dispute = self.client.call(DISPUTES, &call)?;
+                if dispute.challenger != own {
+                    continue;
+                }
+                tracing::warn!(target: "assay::watcher", %id, %claim_id, stage = dispute.stage, "found an own dispute");
+                if dispute.stage < stage::CLOSED {
+                    let since = self.state.posted.get(&claim_id).copied().unwrap_or(0);
+                    self.keep(*id, since, receipt, job)?;
+                }
+                return Ok(true);
+            }
+            offset = offset.saturating_add(page.ids.len() as u64);
+            if page.ids.is_empty() || U256::from(offset) >= page.total {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Looks at every own dispute; an error in one does not keep the others from being moved.
     fn move_disputes(&mut self) -> Result<(), WatcherError> {
         let open: Vec<(U256, OpenDispute)> = self
             .state
@@ -269,16 +394,25 @@ impl Watcher {
             .iter()
             .map(|(id, dispute)| (*id, dispute.clone()))
             .collect();
+        let mut first = Ok(());
         for (id, ours) in open {
-            let dispute = self.client.call(DISPUTES, &IDisputes::disputeCall { id })?;
-            if dispute.stage >= stage::CLOSED {
-                self.closed(id, &ours, dispute.stage)?;
-            } else if dispute.turn == 2 {
-                let model = self.models.get(ours.receipt.model_id)?;
-                self.move_in(id, &ours, &dispute, &model)?;
-            } else if self.client.chain_millis()? > dispute.deadline {
-                self.timeout(id)?;
+            let moved = guarded(|| self.move_dispute(id, &ours));
+            if first.is_ok() {
+                first = moved;
             }
+        }
+        first
+    }
+
+    fn move_dispute(&mut self, id: U256, ours: &OpenDispute) -> Result<(), WatcherError> {
+        let dispute = self.client.call(DISPUTES, &IDisputes::disputeCall { id })?;
+        if dispute.stage >= stage::CLOSED {
+            self.closed(id, ours, dispute.stage)?;
+        } else if dispute.turn == 2 {
+            let model = self.models.get(ours.receipt.model_id)?;
+            self.move_in(id, ours, &dispute, &model)?;
+        } else if self.client.chain_millis()? > dispute.deadline {
+            self.timeout(id)?;
         }
         Ok(())
     }

@@ -13,6 +13,7 @@
 //! reading at [`Watcher`], then `audit`, then `challenge`.
 
 mod audit;
+mod backoff;
 mod challenge;
 mod config;
 mod error;

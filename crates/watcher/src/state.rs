@@ -43,6 +43,9 @@ pub(crate) struct State {
     pub(crate) cursor: LogCursor,
     /// Claims that still have to be audited.
     pub(crate) pending: BTreeMap<B256, Receipt>,
+    /// Blocks at which the pending claims' receipts were posted.
+    #[serde(default)]
+    pub(crate) posted: BTreeMap<B256, u64>,
     /// Disputes of this watcher, by id.
     pub(crate) disputes: BTreeMap<U256, OpenDispute>,
 }
@@ -52,6 +55,12 @@ fn path_in(folder: &Path) -> PathBuf {
 }
 
 impl State {
+    /// Forgets a claim that needs no audit any more.
+    pub(crate) fn done(&mut self, claim_id: B256) {
+        self.pending.remove(&claim_id);
+        self.posted.remove(&claim_id);
+    }
+
     /// Reads the state file; a missing one is an empty state.
     pub(crate) fn load(folder: &Path) -> Result<Self, WatcherError> {
         let path = path_in(folder);

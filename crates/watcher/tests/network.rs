@@ -2,9 +2,12 @@
 
 mod support;
 
-use assay_abi::{CLAIMS, IClaims};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use assay_abi::{CLAIMS, DISPUTES, IClaims, IDisputes, IStaking, STAKING};
 use assay_operator::Fault;
-use assay_watcher::WatcherEvent;
+use assay_watcher::{ModelSource, WatcherEvent};
 use support::{Network, PRICE, block, input, moves, perceptron};
 
 const ASSERTED: u8 = 1;
@@ -111,9 +114,9 @@ async fn a_large_trace_is_descended() {
         element: 300_000,
         xor: 3,
     };
-    let network = Network::start(perceptron(5, 640, 850, true), Some(fault)).await;
+    let network = Network::start(perceptron(5, 640, 760, true), Some(fault)).await;
     block(|| {
-        let moves = caught(&network, 850, true);
+        let moves = caught(&network, 760, true);
         assert_eq!(moves, ["pick", "pick", "pick", "proveElement"]);
     });
 }
@@ -203,5 +206,130 @@ async fn a_silent_asserter_loses_by_its_clock() {
             }
         }
         panic!("the claim is not rejected");
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_length_than_the_input_has_is_caught() {
+    for (signed, real, one_shot, want) in [
+        (1, 2, true, &["proveBlock"][..]),
+        (2, 6, false, &["name", "proveElement"][..]),
+        (3, 2, true, &["proveBlock"][..]),
+        (8, 3, false, &["name", "proveElement"][..]),
+    ] {
+        let fault = Fault::OtherLength { positions: signed };
+        let network = Network::start(perceptron(9, 96, 8, true), Some(fault)).await;
+        let moves = block(|| caught(&network, real, one_shot));
+        assert_eq!(moves, want, "{signed} signed, {real} given");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_length_is_caught_by_descent() {
+    for (signed, real) in [(700, 760), (760, 20)] {
+        let fault = Fault::OtherLength { positions: signed };
+        let network = Network::start(perceptron(9, 640, 760, true), Some(fault)).await;
+        let moves = block(|| caught(&network, real, true));
+        assert_eq!(moves, ["pick", "pick", "pick", "proveElement"]);
+    }
+}
+
+/// Endpoints that take connections and never answer must not stop the clock of a dispute.
+#[tokio::test(flavor = "multi_thread")]
+async fn hanging_endpoints_do_not_stall_disputes() {
+    let fault = Fault::FlipActivation {
+        node: 2,
+        element: 1,
+        xor: 64,
+    };
+    let network = Network::start(perceptron(10, 96, 8, false), Some(fault)).await;
+    block(|| {
+        let tarpit = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let disputed = network.ask(1, &input(1, 2));
+        network.wait_for(disputed.claim_id, &[ASSERTED]);
+        let (mut watcher, _) = network.watcher_with(|config| {
+            config.one_shot = false;
+            config.fetch_timeout = Duration::from_secs(3);
+        });
+        watcher.tick().unwrap();
+        let endpoint = format!("http://{}", tarpit.local_addr().unwrap());
+        let call = IStaking::setEndpointCall { endpoint };
+        let key = &network.operator_key;
+        network.client.send(key, STAKING, &call).unwrap();
+        for seq in 2..=7 {
+            let answer = network.ask(seq, &input(seq, 1));
+            network.wait_for(answer.claim_id, &[ASSERTED]);
+        }
+        let start = Instant::now();
+        let mut longest = Duration::ZERO;
+        while network.claim(disputed.claim_id).state != REJECTED {
+            let begun = Instant::now();
+            watcher.tick().unwrap();
+            longest = longest.max(begun.elapsed());
+            assert!(start.elapsed() < Duration::from_secs(15), "stalled");
+            std::thread::sleep(Duration::from_millis(30));
+        }
+        assert!(longest < Duration::from_secs(5), "{longest:?}");
+    });
+}
+
+/// A crash between the challenge and its storing: the state file knows the claim, not the dispute.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_challenge_is_found_again_without_a_second_bond() {
+    let fault = Fault::FlipActivation {
+        node: 2,
+        element: 1,
+        xor: 64,
+    };
+    let network = Network::start(perceptron(11, 96, 8, false), Some(fault)).await;
+    block(|| {
+        let answer = network.ask(1, &input(1, 2));
+        network.wait_for(answer.claim_id, &[ASSERTED]);
+        let (mut watcher, _) = network.watcher(true);
+        watcher.tick().unwrap();
+        drop(watcher);
+        std::fs::remove_file(network.folder.path().join("watcher/watcher.json")).unwrap();
+        let (mut watcher, _) = network.watcher(true);
+        let start = Instant::now();
+        while network.claim(answer.claim_id).state != REJECTED {
+            watcher.tick().unwrap();
+            assert!(start.elapsed() < Duration::from_secs(20), "not rejected");
+            std::thread::sleep(Duration::from_millis(30));
+        }
+        let count = network.client.call(DISPUTES, &IDisputes::countCall {});
+        assert_eq!(count.unwrap(), alloy_primitives::U256::from(1));
+    });
+}
+
+/// Panics for the first questions, then answers.
+#[derive(Debug)]
+struct Moody(std::sync::atomic::AtomicU32, Vec<Arc<assay_graph::Graph>>);
+
+impl ModelSource for Moody {
+    fn graph(&self, model_id: alloy_primitives::B256) -> Result<assay_graph::Graph, String> {
+        let asked = self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        assert!(asked > 0, "bad mood");
+        self.1.graph(model_id)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_does_not_end_the_watcher() {
+    let network = Network::start(perceptron(12, 96, 8, true), None).await;
+    block(|| {
+        let answer = network.ask(1, &input(1, 2));
+        network.wait_for(answer.claim_id, &[ASSERTED]);
+        let source = Moody(0.into(), vec![Arc::clone(&network.graph)]);
+        let (watcher, events) =
+            network.watcher_with(move |config| config.models = Arc::new(source));
+        let running = watcher.start().unwrap();
+        let wait = Duration::from_secs(10);
+        let first = events.recv_timeout(wait).unwrap();
+        assert!(matches!(first, WatcherEvent::Unaudited { .. }), "{first:?}");
+        let agreed = WatcherEvent::Agreed {
+            claim_id: answer.claim_id,
+        };
+        assert_eq!(events.recv_timeout(wait).unwrap(), agreed);
+        running.stop();
     });
 }

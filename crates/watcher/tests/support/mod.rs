@@ -260,6 +260,7 @@ impl Network {
     }
 
     /// Waits until the claim is in one of `states`, at most half a minute.
+    #[track_caller]
     pub fn wait_for(&self, claim_id: B256, states: &[u8]) -> IClaims::Claim {
         let start = Instant::now();
         loop {
@@ -278,6 +279,13 @@ impl Network {
     }
 
     pub fn watcher(&self, one_shot: bool) -> (Watcher, Receiver<WatcherEvent>) {
+        self.watcher_with(|config| config.one_shot = one_shot)
+    }
+
+    pub fn watcher_with(
+        &self,
+        change: impl FnOnce(&mut WatcherConfig),
+    ) -> (Watcher, Receiver<WatcherEvent>) {
         let models = Arc::new(vec![Arc::clone(&self.graph)]);
         let mut config = WatcherConfig::new(
             self.folder.path().join("watcher"),
@@ -286,7 +294,7 @@ impl Network {
             models,
         );
         config.poll = Duration::from_millis(20);
-        config.one_shot = one_shot;
+        change(&mut config);
         let (sender, receiver) = channel();
         (Watcher::open(config, Some(sender)).unwrap(), receiver)
     }
