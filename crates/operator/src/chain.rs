@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use alloy_primitives::{B256, TxKind, U256};
 use alloy_sol_types::{SolCall, SolEvent};
@@ -15,6 +16,49 @@ use crate::operator::Shared;
 
 /// Assertions handed over before the first is waited for.
 const BATCH: usize = 16;
+/// Ids that one call of `disputesOf` returns at most.
+const PAGE: u64 = 256;
+/// A failure that stays the same is told again after this time.
+const REPEAT: Duration = Duration::from_secs(60);
+
+/// Failures told lately, by what failed, so that none fills the log.
+#[derive(Debug, Default)]
+struct Complaints(HashMap<String, (String, Instant)>);
+
+impl Complaints {
+    /// Whether to tell it now: it is new, another one, or was told long ago.
+    fn is_news(&mut self, what: &str, words: &str, now: Instant) -> bool {
+        if let Some((said, at)) = self.0.get(what)
+            && said == words
+            && now.saturating_duration_since(*at) < REPEAT
+        {
+            return false;
+        }
+        self.0
+            .retain(|_, (_, at)| now.saturating_duration_since(*at) < REPEAT);
+        self.0.insert(what.to_owned(), (words.to_owned(), now));
+        true
+    }
+
+    fn tell(&mut self, what: &str, error: &dyn std::fmt::Display) {
+        let words = error.to_string();
+        if self.is_news(what, &words, Instant::now()) {
+            tracing::warn!(target: "assay::operator", what, error = %words, "chain work failed, trying again");
+        }
+    }
+
+    fn over(&mut self, what: &str) {
+        self.0.remove(what);
+    }
+
+    fn note<E: std::fmt::Display>(&mut self, what: &str, outcome: Result<(), E>) {
+        match outcome {
+            Ok(()) => self.over(what),
+            Err(error) => self.tell(what, &error),
+        }
+    }
+}
+
 /// Numbers of claim states (abi, `IClaims.Claim.state`).
 mod claim_state {
     pub(super) const NONE: u8 = 0;
@@ -27,18 +71,8 @@ mod claim_state {
 /// Repeats [`Follower::tick`] until the operator stops. Errors are logged and tried again.
 pub(crate) fn follow(shared: &Shared) {
     let mut follower = Follower::new(shared);
-    let mut said = String::new();
     while !shared.stop.load(Ordering::Relaxed) {
-        match follower.tick() {
-            Ok(()) => said.clear(),
-            Err(error) => {
-                let words = error.to_string();
-                if words != said {
-                    tracing::warn!(target: "assay::operator", error = %words, "chain work failed, trying again");
-                    said = words;
-                }
-            }
-        }
+        follower.tick();
         std::thread::sleep(shared.config.poll);
     }
 }
@@ -52,6 +86,7 @@ struct Follower<'a> {
     defence: Defence,
     /// Gas that the last assertion used.
     assertion_gas: Option<u64>,
+    complaints: Complaints,
 }
 
 impl<'a> Follower<'a> {
@@ -62,14 +97,21 @@ impl<'a> Follower<'a> {
             disputes: HashMap::new(),
             defence: Defence::default(),
             assertion_gas: None,
+            complaints: Complaints::default(),
         }
     }
 
-    fn tick(&mut self) -> Result<(), OperatorError> {
-        self.assert_signed()?;
-        self.find_disputes()?;
-        self.answer_disputes()?;
-        self.settle()
+    /// Defence first, its clock runs. Each kind of work is done whether or not another fails.
+    fn tick(&mut self) {
+        let found = self.find_disputes();
+        self.complaints.note("find disputes", found);
+        self.answer_disputes();
+        let asserted = self.assert_signed();
+        self.complaints.note("assert", asserted);
+        let settled = self.settle();
+        self.complaints.note("settle", settled);
+        let pruned = self.prune();
+        self.complaints.note("prune", pruned);
     }
 
     fn jobs(&self, wanted: impl Fn(&Job) -> bool) -> Vec<(B256, Job)> {
@@ -142,7 +184,7 @@ impl<'a> Follower<'a> {
                 Ok(true)
             }
             Err(ClientError::Reverted(error)) => {
-                tracing::warn!(target: "assay::operator", %claim_id, %error, "claim is not asserted");
+                self.complaints.tell(&format!("assert {claim_id}"), &error);
                 Ok(false)
             }
             Err(error) => Err(error.into()),
@@ -193,7 +235,7 @@ impl<'a> Follower<'a> {
     }
 
     /// The receipt came too late: the line moves over it, nothing is paid.
-    fn skip(&self, claim_id: B256, job: &Job, now: u64) -> Result<bool, OperatorError> {
+    fn skip(&mut self, claim_id: B256, job: &Job, now: u64) -> Result<bool, OperatorError> {
         if self.claim(claim_id)?.is_some() {
             self.note_assertion(claim_id)?;
             return Ok(true);
@@ -215,7 +257,7 @@ impl<'a> Follower<'a> {
                 Ok(true)
             }
             Err(ClientError::Reverted(error)) => {
-                tracing::warn!(target: "assay::operator", %claim_id, %error, "receipt is not skipped");
+                self.complaints.tell(&format!("skip {claim_id}"), &error);
                 Ok(false)
             }
             Err(error) => Err(error.into()),
@@ -232,22 +274,18 @@ impl<'a> Follower<'a> {
         }
     }
 
-    /// Reads `Opened` events since the oldest claim of ours that is not settled.
+    /// Asks for the disputes of every open claim once, then reads `Opened` events.
     fn find_disputes(&mut self) -> Result<(), OperatorError> {
-        let open = self.jobs(|job| matches!(job.state, JobState::Asserted { .. }));
         let cursor = match self.cursor {
             Some(cursor) => cursor,
             None => {
-                let blocks = open.iter().filter_map(|(_, job)| match job.state {
-                    JobState::Asserted { block, .. } => Some(block),
-                    _ => None,
-                });
-                match blocks.min() {
-                    Some(next_block) => LogCursor { next_block },
-                    None => LogCursor {
-                        next_block: self.shared.client.block_number()?,
-                    },
+                // Taken before the questions: what is opened in between is found twice, not missed.
+                let next_block = self.shared.client.block_number()?;
+                // A signed job may be on the chain already: a crash may have come before that was noted.
+                for (claim_id, _) in self.jobs(|job| job.state.settled_at().is_none()) {
+                    self.find_disputes_of(claim_id)?;
                 }
+                LogCursor { next_block }
             }
         };
         let filter = LogFilter::new(DISPUTES, [IDisputes::Opened::SIGNATURE_HASH]);
@@ -265,32 +303,58 @@ impl<'a> Follower<'a> {
         Ok(())
     }
 
-    fn answer_disputes(&mut self) -> Result<(), OperatorError> {
+    fn find_disputes_of(&mut self, claim_id: B256) -> Result<(), OperatorError> {
+        let mut offset = 0u64;
+        loop {
+            let call = IDisputes::disputesOfCall {
+                claimId: claim_id,
+                offset: U256::from(offset),
+                limit: U256::from(PAGE),
+            };
+            let page = self.shared.client.call(DISPUTES, &call)?;
+            offset = offset.saturating_add(page.ids.len() as u64);
+            let last = page.ids.is_empty() || U256::from(offset) >= page.total;
+            for id in page.ids {
+                tracing::warn!(target: "assay::operator", %id, %claim_id, "claim was challenged earlier");
+                self.disputes.insert(id, claim_id);
+            }
+            if last {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Looks at every dispute; an error in one does not keep the others from being answered.
+    fn answer_disputes(&mut self) {
         let open: Vec<_> = self
             .disputes
             .iter()
             .map(|(id, claim)| (*id, *claim))
             .collect();
         for (id, claim_id) in open {
-            let dispute = self
-                .shared
-                .client
-                .call(DISPUTES, &IDisputes::disputeCall { id })?;
-            if dispute.stage >= 9 {
-                tracing::info!(target: "assay::operator", %id, %claim_id, stage = dispute.stage, "dispute closed");
-                self.disputes.remove(&id);
-                continue;
-            }
-            if dispute.turn == 1 {
-                self.move_in(id, claim_id, &dispute)?;
-            } else if dispute.turn == 2 {
-                self.timeout_challenger(id, &dispute)?;
-            }
+            let answered = self.answer(id, claim_id);
+            self.complaints.note(&format!("dispute {id}"), answered);
         }
         if self.disputes.is_empty() {
             self.defence.forget();
         }
-        Ok(())
+    }
+
+    fn answer(&mut self, id: U256, claim_id: B256) -> Result<(), OperatorError> {
+        let dispute = self
+            .shared
+            .client
+            .call(DISPUTES, &IDisputes::disputeCall { id })?;
+        if dispute.stage >= 9 {
+            tracing::info!(target: "assay::operator", %id, %claim_id, stage = dispute.stage, "dispute closed");
+            self.disputes.remove(&id);
+            return Ok(());
+        }
+        match dispute.turn {
+            1 => self.move_in(id, claim_id, &dispute),
+            2 => self.timeout_challenger(id, &dispute),
+            _ => Ok(()),
+        }
     }
 
     fn move_in(
@@ -322,11 +386,7 @@ impl<'a> Follower<'a> {
                 tracing::info!(target: "assay::operator", %id, stage = dispute.stage, "dispute answered");
                 Ok(())
             }
-            // Someone else's transaction closed or moved it first; the next look tells.
-            Err(ClientError::Reverted(error)) => {
-                tracing::warn!(target: "assay::operator", %id, stage = dispute.stage, %error, "dispute not answered");
-                Ok(())
-            }
+            // Perhaps someone else's transaction closed or moved it first; the next look tells.
             Err(error) => Err(error.into()),
         }
     }
@@ -351,8 +411,8 @@ impl<'a> Follower<'a> {
         }
     }
 
-    /// Finalises claims after their window, notes how claims ended, and drops old jobs.
-    fn settle(&self) -> Result<(), OperatorError> {
+    /// Finalises claims after their window and notes how claims ended.
+    fn settle(&mut self) -> Result<(), OperatorError> {
         let asserted = self.jobs(|job| matches!(job.state, JobState::Asserted { .. }));
         if asserted.is_empty() {
             return Ok(());
@@ -366,11 +426,34 @@ impl<'a> Follower<'a> {
             if deadline > now && !disputed.contains(&claim_id) {
                 continue;
             }
-            self.settle_one(claim_id, block, now)?;
+            match self.settle_one(claim_id, block, now) {
+                // The chain is away: it is for all.
+                Err(OperatorError::Chain(error)) if error.is_temporary() => {
+                    return Err(error.into());
+                }
+                settled => self.complaints.note(&format!("settle {claim_id}"), settled),
+            }
         }
-        let before = (now / 1_000).saturating_sub(self.shared.config.retain);
+        Ok(())
+    }
+
+    /// Drops jobs that were settled long ago.
+    fn prune(&self) -> Result<(), OperatorError> {
+        if self.jobs_settled() == 0 {
+            return Ok(());
+        }
+        let now = self.shared.client.chain_seconds()?;
+        let before = now.saturating_sub(self.shared.config.retain);
         self.shared.ledger.lock().prune(before)?;
         Ok(())
+    }
+
+    fn jobs_settled(&self) -> usize {
+        let ledger = self.shared.ledger.lock();
+        let settled = ledger
+            .jobs()
+            .filter(|(_, job)| job.state.settled_at().is_some());
+        settled.count()
     }
 
     fn settle_one(&self, claim_id: B256, block: u64, now: u64) -> Result<(), OperatorError> {
@@ -407,5 +490,24 @@ impl<'a> Follower<'a> {
             self.shared.ledger.lock().set_state(claim_id, ended)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_told_when_it_changes_or_after_a_minute() {
+        let mut complaints = Complaints::default();
+        let now = Instant::now();
+        assert!(complaints.is_news("a", "x", now));
+        assert!(!complaints.is_news("a", "x", now + REPEAT / 2));
+        assert!(complaints.is_news("b", "x", now));
+        assert!(complaints.is_news("a", "y", now));
+        assert!(!complaints.is_news("a", "y", now));
+        assert!(complaints.is_news("a", "y", now + REPEAT));
+        complaints.over("a");
+        assert!(complaints.is_news("a", "y", now + REPEAT));
     }
 }

@@ -333,3 +333,56 @@ async fn a_panic_does_not_end_the_watcher() {
         running.stop();
     });
 }
+
+/// What happens while the operator is down: a claim that its files call signed is challenged, and the file of another
+/// disputed job is damaged. The one must be answered whatever becomes of the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_answers_what_was_opened_while_it_was_down() {
+    let mut network = Network::start(perceptron(13, 96, 8, true), None).await;
+    let claims: Vec<_> = block(|| {
+        let ask = |seq| {
+            let claim_id = network.ask(seq, &input(seq, 1)).claim_id;
+            network.wait_for(claim_id, &[ASSERTED]);
+            claim_id
+        };
+        (1..=4).map(ask).collect()
+    });
+    // The file of the last asserted job is written after the claim is seen on the chain.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    network.operator.take().unwrap().stop().await;
+    block(|| {
+        for claim in &claims {
+            let bond = IDisputes::bondOfCall { claimId: *claim };
+            let bond = network.client.call(DISPUTES, &bond).unwrap();
+            let call = IDisputes::challengeCall { claimId: *claim };
+            let key = &network.watcher_key;
+            let sent = network.client.send_value(key, DISPUTES, &call, bond);
+            sent.unwrap();
+        }
+        for (claim, damaged) in claims.iter().zip([true, false, true, false]) {
+            let file = format!("operator/jobs/{claim}.json");
+            let path = network.folder.path().join(file);
+            let bytes = std::fs::read(&path).unwrap();
+            let mut job: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+            job["state"] = serde_json::json!({"is": "signed"});
+            if damaged {
+                job["input"] = serde_json::json!("0x00");
+            }
+            std::fs::write(&path, job.to_string()).unwrap();
+        }
+    });
+    network.start_operator(None).await;
+    block(|| {
+        let start = Instant::now();
+        for id in [2u64, 4] {
+            let call = IDisputes::disputeCall {
+                id: alloy_primitives::U256::from(id),
+            };
+            while network.client.call(DISPUTES, &call).unwrap().turn != 2 {
+                let waited = start.elapsed();
+                assert!(waited < Duration::from_secs(15), "dispute {id}");
+                std::thread::sleep(Duration::from_millis(30));
+            }
+        }
+    });
+}
