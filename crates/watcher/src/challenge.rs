@@ -42,7 +42,7 @@ pub(crate) enum Case<'a> {
     /// The own run differs.
     Run(Box<RunCase<'a>>),
     /// The committed input is none that a run of the signed length takes.
-    Input(InputCase),
+    Input(Box<InputCase>),
 }
 
 impl<'a> Case<'a> {
@@ -55,7 +55,7 @@ impl<'a> Case<'a> {
         if is_legal_input(model, &receipt, &job.input) {
             return Ok(Self::Run(Box::new(RunCase::new(model, receipt, job)?)));
         }
-        Ok(Self::Input(InputCase { receipt, job }))
+        Ok(Self::Input(Box::new(InputCase { receipt, job })))
     }
 
     /// The next move, or `None` when it is not the challenger's turn.
