@@ -74,7 +74,7 @@ fn type_hashes_of_signed_structs_are_pinned() {
     );
     assert_eq!(
         assay_abi::Receipt::default().signing_hash(&domain),
-        b256!("44c901a206cdc76376b0b03441b24b42db19e422f69110b498096429c7e0db48")
+        b256!("b3a0c927406cde7ff12b1e2cb7b6727672c27e37f89f8067a31b35d13afdd931")
     );
 }
 
