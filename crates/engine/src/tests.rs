@@ -298,6 +298,15 @@ fn graph(seed: u64) -> (Graph, usize) {
             grow(&mut b, r, &mut nodes, max_seq, all);
         }
     }
+    // the ends of a graph are bounded: a large output is reduced until it can be disputed
+    let bytes = |b: &GraphBuilder, id| {
+        let ty = b.type_of(id).unwrap();
+        ty.len(max_seq as u32) as u64 * ty.dtype.size() as u64
+    };
+    while bytes(&b, input) + bytes(&b, b.names().len() as u32 - 1) > assay_graph::layout::MAX_ENDS {
+        let last = b.names().len() as u32 - 1;
+        b.push("index", Op::ArgMax, &[last], true).unwrap();
+    }
     (b.finish().unwrap(), max_seq)
 }
 
