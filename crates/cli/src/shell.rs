@@ -2,8 +2,7 @@
 
 use std::{
     io::{IsTerminal, Write},
-    sync::Mutex,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use anstyle::{AnsiColor, Style};
@@ -23,7 +22,6 @@ pub(crate) struct Shell {
     pub(crate) json: bool,
     quiet: bool,
     start: Instant,
-    last: Mutex<Duration>,
 }
 
 impl Shell {
@@ -32,7 +30,6 @@ impl Shell {
             json,
             quiet,
             start: Instant::now(),
-            last: Mutex::default(),
         }
     }
 
@@ -55,18 +52,11 @@ impl Shell {
         }
     }
 
-    /// A numbered step of a longer story, with the time since the last one.
+    /// A numbered step of a longer story, with the seconds since the process began.
     pub(crate) fn step(&self, number: usize, title: &str) {
-        let now = self.start.elapsed();
-        let took = self
-            .last
-            .lock()
-            .map(|mut last| std::mem::replace(&mut *last, now))
-            .map_or(now, |before| now.saturating_sub(before));
-        let _ = took;
         self.talk(&format!(
             "\n{HEAD}{number:>2}  {title}{HEAD:#}  {DIM}{:.1} s{DIM:#}",
-            now.as_secs_f64()
+            self.seconds()
         ));
     }
 
