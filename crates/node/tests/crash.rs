@@ -1,5 +1,5 @@
 //! A real node process is killed with SIGKILL at random moments under load, 200 times by default
-//! (`ASSAY_CRASH_KILLS` changes that). No block that RPC acknowledged may be lost, and re-execution from genesis must
+//! (`ASSAY_CRASH_KILLS` changes that), and a quarter as often while it makes its files. No block that RPC acknowledged may be lost, and re-execution from genesis must
 //! give the stored roots.
 
 mod support;
@@ -90,8 +90,9 @@ fn drive() {
         .and_then(|text| text.parse().ok())
         .unwrap_or_else(|| u64::from(std::process::id()));
     println!("crash: {kills} kills, ASSAY_CRASH_SEED={seed}");
-    let directory = tempfile::tempdir().expect("directory");
     let mut random = Random(seed | 1);
+    killed_while_new(kills.div_ceil(4), &mut random);
+    let directory = tempfile::tempdir().expect("directory");
     let mut acknowledged: Vec<Acknowledged> = Vec::new();
     let begun = Instant::now();
     for kill in 0..kills {
@@ -114,6 +115,22 @@ fn drive() {
         acknowledged.len(),
         begun.elapsed().as_secs_f64()
     );
+}
+
+/// A node that dies while it makes its files leaves a directory that the next one starts from.
+fn killed_while_new(directories: u64, random: &mut Random) {
+    for round in 0..directories {
+        let directory = tempfile::tempdir().expect("directory");
+        let node = start(directory.path());
+        std::thread::sleep(Duration::from_micros(random.below(40_000)));
+        end(node);
+        let mut node = start(directory.path());
+        assert!(
+            address_of(&mut node).is_some(),
+            "round {round}: a node killed while it was new does not start again"
+        );
+        end(node);
+    }
 }
 
 fn end(mut node: Child) {

@@ -53,6 +53,30 @@ pub struct Store {
     pub(crate) cache: Mutex<TrieCache>,
 }
 
+fn builder() -> redb::Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    builder
+}
+
+/// Makes an empty store at `path`, all of it or nothing.
+fn create_whole(path: &Path) -> Result<(), StateError> {
+    let draft = path.with_added_extension("new");
+    let failed = |error: std::io::Error| StateError::Database(error.to_string());
+    match std::fs::remove_file(&draft) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    drop(Store::prepare(builder().create(&draft)?)?);
+    std::fs::rename(&draft, path).map_err(failed)?;
+    match path.parent().filter(|it| !it.as_os_str().is_empty()) {
+        Some(folder) => std::fs::File::open(folder)
+            .and_then(|it| it.sync_all())
+            .map_err(failed),
+        None => Ok(()),
+    }
+}
+
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Store").finish_non_exhaustive()
@@ -62,16 +86,19 @@ impl std::fmt::Debug for Store {
 impl Store {
     /// Opens or creates the file at `path`.
     ///
-    /// After an unclean shutdown redb checks its trees; a torn file is an error, never repaired silently.
+    /// After an unclean shutdown redb checks its trees; a torn file is an error, never repaired silently. A new file
+    /// is made aside and renamed when it is whole: redb writes its magic number last, so a process killed in between
+    /// would leave a file that nothing can open. Two processes must not create the same store at once: the caller
+    /// holds the lock of the directory.
     ///
     /// # Errors
     /// [`StateError::Database`] when the file is locked, damaged or cannot be created; [`StateError::Corrupt`] for
     /// another schema version.
     pub fn open(path: &Path) -> Result<Self, StateError> {
-        let database = Database::builder()
-            .set_cache_size(CACHE_BYTES)
-            .create(path)?;
-        Self::prepare(database)
+        if !path.exists() {
+            create_whole(path)?;
+        }
+        Self::prepare(builder().open(path)?)
     }
 
     /// A store in memory, for tests and for re-execution.
@@ -80,10 +107,7 @@ impl Store {
     /// [`StateError::Database`] when tables cannot be created.
     pub fn in_memory() -> Result<Self, StateError> {
         let backend = redb::backends::InMemoryBackend::new();
-        let database = Database::builder()
-            .set_cache_size(CACHE_BYTES)
-            .create_with_backend(backend)?;
-        Self::prepare(database)
+        Self::prepare(builder().create_with_backend(backend)?)
     }
 
     fn prepare(database: Database) -> Result<Self, StateError> {
