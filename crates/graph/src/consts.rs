@@ -19,6 +19,19 @@ pub enum ConstKind {
         /// `I8` or `I16`.
         dtype: DType,
     },
+    /// Row of codes with an integer step and offset for each group of columns (docs/graph.md, "Constants"): block formats re-expressed exactly as integers.
+    Blocks {
+        /// Output channels.
+        rows: u32,
+        /// Reduction length; a multiple of 32.
+        cols: u32,
+        /// Bits of a code: 4, 5, 6 or 8.
+        bits: u8,
+        /// Columns that share a step: 16 or 32.
+        group: u8,
+        /// Whether each group has its own offset; else it is `−step·2^(bits−1)`.
+        offsets: bool,
+    },
     /// Row = `cols` values of `dtype` (`i8` or `i16`).
     Rows {
         /// Number of rows.
@@ -58,7 +71,9 @@ impl ConstKind {
     /// Number of rows (leaves of the constant's tree).
     pub const fn rows(&self) -> u32 {
         match self {
-            Self::Weights { rows, .. } | Self::Rows { rows, .. } => *rows,
+            Self::Weights { rows, .. } | Self::Blocks { rows, .. } | Self::Rows { rows, .. } => {
+                *rows
+            }
             Self::Norm { .. } => 1,
             Self::Table { entries, .. } => entries.div_ceil(TABLE_ROW),
         }
@@ -71,6 +86,18 @@ impl ConstKind {
         }
         match self {
             Self::Weights { cols, dtype, .. } => WEIGHT_HEADER + *cols as usize * dtype.size(),
+            Self::Blocks {
+                cols,
+                bits,
+                group,
+                offsets,
+                ..
+            } => {
+                let groups = *cols as usize / usize::from(*group).max(1);
+                WEIGHT_HEADER
+                    + groups * if *offsets { 4 } else { 2 }
+                    + *cols as usize * usize::from(*bits) / 8
+            }
             Self::Rows { cols, dtype, .. } => *cols as usize * dtype.size(),
             Self::Norm { n } => *n as usize * 6,
             Self::Table { entries, dtype } => {

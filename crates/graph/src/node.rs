@@ -45,9 +45,11 @@ pub enum Op {
         /// Declared type and range.
         ty: TensorType,
     },
-    /// `[…, k] → […, n]` by a `weights` constant of n rows and k columns.
+    /// `[…, k] → […, n]` by a `weights` or `blocks` constant of n rows and k columns.
+    ///
+    /// A second operand `[…]`, if there is one, holds the exponent of each input row (see [`Op::Exponent`]): the shift of row r becomes `shift_r − e`.
     Linear {
-        /// Constant of kind `weights`; each row brings its own shift.
+        /// Constant of kind `weights` or `blocks`; each row brings its own shift.
         weights: ConstId,
         /// Type and clamp of the result (`shift` is 0).
         out: Requant,
@@ -126,7 +128,7 @@ pub enum Op {
     ReduceSum,
     /// Lowest index of the maximum over the last axis, `i32`.
     ArgMax,
-    /// Rows of a `rows` constant by id: `[…] → […, cols]`.
+    /// Rows of a constant by id: `[…] → […, cols]`. A `rows` constant is moved as it is.
     Embedding {
         /// Constant of kind `rows`.
         rows: ConstId,
@@ -154,6 +156,108 @@ pub enum Op {
     Concat {
         /// Axis.
         axis: u8,
+    },
+    /// Rows of a `weights` or `blocks` constant by id: `sat(rnd(w, shift_r + shift))`, so that a tied embedding is stored once.
+    Lift {
+        /// Constant of kind `weights` or `blocks`, the one that the head multiplies by.
+        weights: ConstId,
+        /// `shift` is added to the row's own.
+        out: Requant,
+    },
+    /// Root-mean-square normalisation over the last axis.
+    RmsNorm {
+        /// Constant of kind `norm`.
+        params: ConstId,
+        /// `ε·n` at the square of the input's scale, so that it adds to `Σx²`.
+        eps: u64,
+        /// How `u·gain + bias` becomes elements.
+        out: Requant,
+    },
+    /// Rotary position embedding of `[seq, heads·d]`: pairs `(i, i + d/2)` of each head turned by the angle of the position.
+    Rope {
+        /// Constant of kind `rows`, `i16`, one row a position: d/2 cosines, then d/2 sines, times 2^14.
+        rows: ConstId,
+        /// How sums become elements.
+        out: Requant,
+    },
+    /// Element-wise product of two equal shapes.
+    Mul {
+        /// How products become elements.
+        out: Requant,
+    },
+    /// `[…, n] → […]`, `i8`: how far a row must be shifted right to fit `bits` bits and a sign: `max(0, bitlen(max|x|) − bits)`.
+    Exponent {
+        /// 7 … 15.
+        bits: u8,
+    },
+    /// `[…, n]` by the exponents `[…]`: `sat(rnd(x, shift + e))`.
+    Normalise {
+        /// `shift` is added to the exponent.
+        out: Requant,
+    },
+    /// Causal attention scores `[seq, heads·d] × [seq, kv_heads·d] → [heads, seq, seq]`, `i32`: `Σ q·k` for `j ≤ t`, else 0.
+    Scores {
+        /// Query heads; a multiple of `kv_heads`.
+        heads: u16,
+        /// Key heads.
+        kv_heads: u16,
+    },
+    /// Causal exponentials of `[heads, seq, seq]`: `table[min(T − 1, rnd(max_{i ≤ t} s_i − s_j, shift_h))]` for `j ≤ t`, else 0.
+    CausalExp {
+        /// Constant of kind `table`, `i16`, 2 … 4,096 entries, non-negative, non-increasing, last 0.
+        table: ConstId,
+        /// Shift of each head, 0 … 31.
+        shifts: Vec<u8>,
+    },
+    /// Weighted mean of values with one division: `[heads, seq, seq] × [kv_heads·d, seq] → [seq, heads·d]`.
+    Mix {
+        /// `c0`: `floor((2^(c0+1)·Σ e·v + S) / 2S)`, 0 … 8.
+        bits: u8,
+        /// Type and clamp of the result (`shift` is 0).
+        out: Requant,
+    },
+    /// `[seq, …] → [out, …]`: the rows from which the answer is made, `seq − out …`.
+    Tail,
+    /// Logits `[out, n]` and the tokens `[seq]` → logits after penalties, bias, temperature and mask, `i32` with 8 more fractional bits.
+    Adjust {
+        /// Fractional bits of the logits, in units of log2; 4 … 10.
+        scale: u8,
+    },
+    /// `[…, n] → […, ⌈n/block⌉]`: maximum of each block of the last axis.
+    BlockMax {
+        /// Elements of a block.
+        block: u32,
+    },
+    /// Distance to the maximum: `[out, n]`, `[out, 1]` → `i16`, `min(limit, rnd(max − y, 8))`.
+    Gap {
+        /// Distance from which a token is out of reach.
+        limit: u16,
+    },
+    /// How often each distance occurs: `[out, n] → [out, limit + 1, ⌈n/block⌉]`, `i32`.
+    Census {
+        /// Elements of a block.
+        block: u32,
+        /// The limit of the distances.
+        limit: u16,
+    },
+    /// Largest distance that top-k, top-p and min-p keep: `[out, limit + 1] → [out]`, `i32`.
+    Cut {
+        /// Constant of kind `table`, `i16`: `2^14·2^(−i/N)` for i in 0 … N − 1, N the steps of an octave.
+        table: ConstId,
+    },
+    /// Probability mass of each block of kept tokens: `[out, n]`, `[out]` → `[out, ⌈n/block⌉]`, `i32`.
+    Mass {
+        /// As in [`Op::Cut`].
+        table: ConstId,
+        /// Tokens of a block, at most 1,024.
+        block: u32,
+    },
+    /// The sampled token: distances `[out, n]`, cut `[out]`, masses `[out, ⌈n/block⌉]` → `[out]`, `i32`.
+    Pick {
+        /// As in [`Op::Cut`].
+        table: ConstId,
+        /// Tokens of a block.
+        block: u32,
     },
 }
 
