@@ -12,6 +12,7 @@ alloy_sol_types::sol! {
     struct Request {
         uint8 version;
         bytes32 lineId;
+        /// 0: the operator gives the place.
         uint64 seq;
         bytes32 modelId;
         uint32 semantics;
@@ -93,6 +94,8 @@ alloy_sol_types::sol! {
         error WrongSigner(address signer, address expected);
         error KeyNotValid(address key, uint64 issuedAt, uint64 from, uint64 until);
         error RequestMismatch(string field);
+        /// The request left its place open, and a receipt of it was asserted already.
+        error RequestSpent(bytes32 requestHash);
         error RequestHashMismatch(bytes32 have, bytes32 want);
         error FeeAboveMax(uint128 fee, uint128 maxFee);
         error RequestExpired(uint64 expiry, uint64 issuedAt);

@@ -136,6 +136,43 @@ fn lines_have_no_gaps_and_sum_up_their_exposure() {
 }
 
 #[test]
+fn an_open_request_takes_any_place_once() {
+    let (mut w, leaves) = world();
+    let draft = |w: &mut World| {
+        let (mut receipt, mut request) = w.draft(&shape(), &leaves);
+        request.seq = 0;
+        receipt.request_hash = request.eip712_hash_struct();
+        (receipt, request)
+    };
+    let (receipt, request) = draft(&mut w);
+    w.assert(&receipt, &request).unwrap();
+    let (mut again, _) = w.draft(&shape(), &leaves);
+    again.request_hash = receipt.request_hash;
+    let spent: IClaims::RequestSpent = assert_error(w.assert(&again, &request));
+    assert_eq!(spent.requestHash, receipt.request_hash);
+    // Another request, in places of the line that nobody named before.
+    w.advance(1_000);
+    for _ in 0..2 {
+        let (receipt, request) = draft(&mut w);
+        w.assert(&receipt, &request).unwrap();
+        w.advance(1_000);
+    }
+    w.check();
+}
+
+#[test]
+fn the_statement_that_was_asked_may_stand_beside_the_one_with_masks() {
+    let (mut w, leaves) = world();
+    let (mut receipt, mut request) = w.draft(&shape(), &leaves);
+    request.samplingHash = B256::repeat_byte(1);
+    receipt.request_hash = request.eip712_hash_struct();
+    receipt.sampling_hash = B256::repeat_byte(2);
+    assert_error::<IClaims::RequestMismatch, _>(w.assert(&receipt, &request));
+    receipt.ext_hash = request.samplingHash;
+    w.assert(&receipt, &request).unwrap();
+}
+
+#[test]
 fn exposure_cannot_be_oversold() {
     let (mut w, leaves) = world();
     let (receipt, request) = w.draft(&shape(), &leaves);

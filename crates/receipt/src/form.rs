@@ -78,7 +78,6 @@ pub(crate) fn check_request(request: &Request) -> Result<(), ReceiptError> {
         VERSION.into(),
         VERSION.into(),
     )?;
-    check_range("seq", request.seq.into(), 1, u64::MAX.into())?;
     check_range("tierMask", request.tier_mask.into(), 1, 0x7f)?;
     check_range("auditPpm", request.audit_ppm.into(), 0, WHOLE_PPM.into())?;
     check_range(
@@ -94,13 +93,14 @@ pub(crate) fn check_answers(receipt: &Receipt, request: &Request) -> Result<(), 
     let bound = [
         ("requestHash", receipt.request_hash == request.struct_hash()),
         ("lineId", receipt.line_id == request.line_id),
-        ("seq", receipt.seq == request.seq),
+        ("seq", request.is_open() || receipt.seq == request.seq),
         ("modelId", receipt.model_id == request.model_id),
         ("semantics", receipt.semantics == request.semantics),
         ("inputCommit", receipt.input_commit == request.input_commit),
         (
             "samplingHash",
-            receipt.sampling_hash == request.sampling_hash,
+            receipt.sampling_hash == request.sampling_hash
+                || receipt.ext_hash == request.sampling_hash,
         ),
         ("nOut", receipt.n_out <= request.max_out),
         ("fee", receipt.fee <= request.max_fee),

@@ -17,7 +17,8 @@ pub struct Request {
     /// Exposure line, [`crate::line_id`].
     #[serde(with = "fixed_hex")]
     pub line_id: B256,
-    /// Position in the line, contiguous from 1.
+    /// Position in the line, contiguous from 1; 0 leaves it to the operator when it issues the receipt. The chain takes
+    /// one receipt of such an open request.
     #[serde(with = "decimal")]
     pub seq: u64,
     /// Model that must answer.
@@ -29,7 +30,8 @@ pub struct Request {
     /// [`crate::input_commit`] of the canonical input bytes.
     #[serde(with = "fixed_hex")]
     pub input_commit: B256,
-    /// Hash of integer sampling parameters and seed; 0 where nothing is sampled.
+    /// Hash of integer sampling parameters and seed; 0 where nothing is sampled. A receipt carries it as
+    /// `samplingHash`, or, where the token masks became known while answering, as `extHash`.
     #[serde(with = "fixed_hex")]
     pub sampling_hash: B256,
     /// Most output tokens; 1 for models that produce no tokens.
@@ -79,6 +81,11 @@ impl Request {
     /// [`ReceiptError::Range`].
     pub fn check(&self) -> Result<(), ReceiptError> {
         form::check_request(self)
+    }
+
+    /// Whether the operator gives the place in the line.
+    pub const fn is_open(&self) -> bool {
+        self.seq == 0
     }
 
     /// EIP-712 struct hash; a receipt carries it as `requestHash`.

@@ -337,6 +337,30 @@ fn body_ignores_evidence_and_nothing_else() {
 }
 
 #[test]
+fn an_open_request_is_answered_at_any_place_and_a_statement_with_masks_names_what_was_asked() {
+    let answer_to = |request: &Request, change: &dyn Fn(&mut Receipt)| {
+        let mut receipt = Receipt {
+            request_hash: request.struct_hash(),
+            ..receipt()
+        };
+        change(&mut receipt);
+        receipt.check_answers(request)
+    };
+    let open = Request {
+        seq: 0,
+        ..request()
+    };
+    assert_eq!(open.check(), Ok(()));
+    assert_eq!(answer_to(&open, &|r| r.seq = 99), Ok(()));
+    let sampled = Request {
+        sampling_hash: B256::repeat_byte(3),
+        ..request()
+    };
+    assert!(answer_to(&sampled, &|_| ()).is_err());
+    assert!(answer_to(&sampled, &|r| r.ext_hash = sampled.sampling_hash).is_ok());
+}
+
+#[test]
 fn answers_only_what_was_requested() {
     assert_eq!(receipt().check_answers(&request()), Ok(()));
     let others: Vec<(&str, Receipt)> = vec![

@@ -21,6 +21,8 @@ pub const VERSION: u8 = 1;
 pub const MAX_TIER: u8 = 1;
 /// Flags with a meaning.
 pub const KNOWN_FLAGS: u16 = 0x000f;
+/// Number of a request that leaves its place in the line to the operator.
+pub const OPEN: u64 = 0;
 /// Most leaves of a flat list.
 pub const MAX_FLAT: u64 = 1_024;
 
@@ -115,13 +117,14 @@ fn check_request(receipt: &Receipt, request: &Request) -> Ruling<()> {
     })?;
     let same = [
         ("lineId", receipt.line_id == request.lineId),
-        ("seq", receipt.seq == request.seq),
+        ("seq", request.seq == OPEN || receipt.seq == request.seq),
         ("modelId", receipt.model_id == request.modelId),
         ("semantics", receipt.semantics == request.semantics),
         ("inputCommit", receipt.input_commit == request.inputCommit),
         (
             "samplingHash",
-            receipt.sampling_hash == request.samplingHash,
+            receipt.sampling_hash == request.samplingHash
+                || receipt.ext_hash == request.samplingHash,
         ),
         ("maxOut", receipt.n_out <= request.maxOut),
         ("valueAtRisk", receipt.value_at_risk == request.valueAtRisk),
@@ -201,6 +204,7 @@ impl Claims {
         let claim_id = receipt.struct_hash();
         let unknown = self.claims.at(&claim_id).state.read(storage)? == state::NONE;
         require(unknown, || IClaims::ClaimExists { claimId: claim_id })?;
+        self.spend_open(storage, receipt.request_hash, request)?;
         self.advance_line(storage, receipt)?;
         check_receipt_key(storage, receipt, signature)?;
         self.check_request_signer(storage, receipt.requester, request, request_signature, now)?;
@@ -264,6 +268,24 @@ impl Claims {
                 count,
             },
         )
+    }
+
+    /// An open request has no place in the line that could keep it from being used twice: its hash is remembered.
+    fn spend_open(
+        &self,
+        storage: &mut dyn Storage,
+        request_hash: B256,
+        request: &Request,
+    ) -> Ruling<()> {
+        if request.seq != OPEN {
+            return Ok(());
+        }
+        let spent = self.spent.at(&request_hash);
+        let before = spent.read(storage)?;
+        require(!before, || IClaims::RequestSpent {
+            requestHash: request_hash,
+        })?;
+        Ok(spent.write(storage, true)?)
     }
 
     /// The receipt is next in its line and sums up its exposure.

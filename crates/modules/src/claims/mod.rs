@@ -133,6 +133,8 @@ layout! {
         pub withdrawals: Mapping<Address, WithdrawalRecord>,
         /// Requester to key that may sign its requests to chain seconds until which.
         pub signers: Mapping<Address, Mapping<Address, Slot<u64>>>,
+        /// Hashes of open requests of which a receipt was asserted.
+        pub spent: Mapping<B256, Slot<bool>>,
     }
 }
 
