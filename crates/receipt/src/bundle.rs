@@ -54,6 +54,20 @@ pub struct Bundle {
         with = "optional_hex"
     )]
     pub output: Option<Vec<u8>>,
+    /// Canonical bytes of the sampling statement that `samplingHash` names.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "optional_hex"
+    )]
+    pub sampling: Option<Vec<u8>>,
+    /// Canonical bytes of the grammar that the answer was constrained to.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "optional_hex"
+    )]
+    pub grammar: Option<Vec<u8>>,
     /// Name under which the model was asked for; for people, bound by nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
@@ -78,6 +92,8 @@ impl Bundle {
             salt: None,
             input: None,
             output: None,
+            sampling: None,
+            grammar: None,
             model: None,
         }
     }

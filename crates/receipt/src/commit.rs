@@ -7,6 +7,16 @@ const INPUT_CONTEXT: &str = "assay input v1";
 /// BLAKE3 key-derivation context of output commitments.
 const OUTPUT_CONTEXT: &str = "assay output v1";
 
+/// BLAKE3 key-derivation context of sampling statements.
+const SAMPLING_CONTEXT: &str = "assay sampling v1";
+
+/// `BLAKE3("assay sampling v1", canonical statement)`: the `samplingHash` of a receipt.
+pub fn sampling_hash(statement: &[u8]) -> B256 {
+    let mut hasher = blake3::Hasher::new_derive_key(SAMPLING_CONTEXT);
+    hasher.update(statement);
+    B256::from(*hasher.finalize().as_bytes())
+}
+
 fn commit(context: &str, salt: B256, bytes: &[u8]) -> B256 {
     let mut hasher = blake3::Hasher::new_derive_key(context);
     hasher.update(salt.as_slice());

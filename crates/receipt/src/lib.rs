@@ -37,7 +37,7 @@ mod verify;
 mod wire;
 
 pub use bundle::{BUNDLE_VERSION, Bundle, MAX_BUNDLE_BYTES, Salt};
-pub use commit::{input_commit, opens_input, opens_output, output_commit};
+pub use commit::{input_commit, opens_input, opens_output, output_commit, sampling_hash};
 pub use domain::{DOMAIN_NAME, DOMAIN_VERSION, Domain};
 pub use error::ReceiptError;
 pub use exposure::{DETECTION_PER_AUDIT, required_exposure, stake_for};

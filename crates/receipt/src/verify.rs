@@ -5,7 +5,9 @@ use std::error::Error;
 use alloy_primitives::{Address, B256};
 
 use crate::facts::{Fact, Report};
-use crate::{Bundle, ReceiptError, Tier, input_commit, opens_input, opens_output, recover};
+use crate::{
+    Bundle, ReceiptError, Tier, input_commit, opens_input, opens_output, recover, sampling_hash,
+};
 
 /// Why the chain or a replay gave no answer.
 pub type ViewError = Box<dyn Error + Send + Sync>;
@@ -75,7 +77,7 @@ pub fn verify_bundle(
     let tier = bundle.receipt.tier()?;
     let claim_id = bundle.receipt.claim_id();
     let signer = recover(bundle.receipt.digest(&bundle.domain()), &bundle.signature);
-    let facts = vec![
+    let mut facts = vec![
         signature_fact(bundle, &signer),
         key_fact(bundle, &signer, chain),
         request_fact(bundle),
@@ -85,7 +87,27 @@ pub fn verify_bundle(
         evidence_fact(bundle, tier),
         replay_fact(bundle, replay),
     ];
+    facts.extend(sampling_fact(bundle));
     Ok(Report::new(claim_id, tier, facts))
+}
+
+/// Only of answers that were sampled.
+fn sampling_fact(bundle: &Bundle) -> Option<Fact> {
+    const NAME: &str = "sampling";
+    let hash = bundle.receipt.sampling_hash;
+    let fact = match &bundle.sampling {
+        _ if hash == B256::ZERO => return None,
+        None => Fact::not_shown(NAME, "the sampling statement is not in the bundle"),
+        Some(statement) if sampling_hash(statement) == hash => Fact::shown(
+            NAME,
+            format!("the sampling statement in the bundle hashes to {hash}"),
+        ),
+        Some(_) => Fact::contradicted(
+            NAME,
+            "the sampling statement in the bundle is not the one of the receipt",
+        ),
+    };
+    Some(fact)
 }
 
 fn signature_fact(bundle: &Bundle, signer: &Result<Address, ReceiptError>) -> Fact {
