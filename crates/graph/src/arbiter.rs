@@ -4,7 +4,7 @@
 
 use std::{
     borrow::Cow,
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
 };
 
@@ -17,9 +17,10 @@ use crate::{
     layout::{Layout, Leaf, MAX_BLOCK_EVIDENCE, MAX_BLOCK_STEPS},
     node::{ConstId, NodeId},
     ops::{Place, Source, element},
+    sampling::Sampling,
     shape::Cost,
     trace::{Family, Hash, Opening, input_commit, leaf_hash, output_commit, root_from_path},
-    types::{DType, Data},
+    types::{DType, Data, Extent},
 };
 
 /// A disputed leaf and what the chain knows around it.
@@ -32,7 +33,9 @@ pub struct Case<'a> {
     /// Registered root over the other constants.
     pub weights_root: &'a Hash,
     /// Positions of the run.
-    pub seq: u32,
+    pub extent: Extent,
+    /// The receipt's hash of the sampling statement; read of generative graphs only.
+    pub sampling_hash: &'a Hash,
     /// The receipt's commitments and trace root.
     pub input_commit: &'a Hash,
     /// See `input_commit`.
@@ -71,7 +74,7 @@ const fn verdict(equal: bool) -> Verdict {
 /// # Errors
 /// [`GraphError::Evidence`] when evidence is missing, superfluous, malformed or does not hash to the roots.
 pub fn judge(case: &Case<'_>, evidence: &Evidence) -> Result<Verdict, GraphError> {
-    let layout = Layout::new(case.structure, case.seq);
+    let layout = Layout::new(case.structure, case.extent);
     let (node, block) = match case.segment {
         Some((segment, _)) => layout.segment_leaf(segment, case.leaf),
         None => match layout.committed_leaf(case.leaf) {
@@ -83,10 +86,23 @@ pub fn judge(case: &Case<'_>, evidence: &Evidence) -> Result<Verdict, GraphError
     }
     .ok_or_else(|| GraphError::evidence(format!("leaf {} does not exist", case.leaf)))?;
     if node == 0 {
-        let (_, bytes) = checked_input(case, evidence)?;
+        let (salt, bytes) = checked_input(case, evidence)?;
         if !is_legal_input(case, &layout, bytes) {
             return Ok(Verdict::AsserterWrong);
         }
+        let bytes = if case.structure.is_generative() {
+            let output = evidence
+                .output
+                .as_ref()
+                .filter(|o| output_commit(salt, o) == *case.output_commit)
+                .ok_or_else(|| GraphError::evidence("the output that was committed is missing"))?;
+            if output.len() != 4 * case.extent.out as usize {
+                return Ok(Verdict::AsserterWrong);
+            }
+            &[bytes.as_slice(), output].concat()
+        } else {
+            bytes
+        };
         let at = block as usize * layout.block_bytes();
         let own = bytes.get(at..at + layout.block_len(0, block));
         let own = own.ok_or_else(|| GraphError::evidence("input too short"))?;
@@ -97,7 +113,7 @@ pub fn judge(case: &Case<'_>, evidence: &Evidence) -> Result<Verdict, GraphError
         &case.structure.types,
         &case.structure.kinds,
         node,
-        case.seq,
+        case.extent,
     )
     .ok_or_else(|| GraphError::evidence("no such node"))?;
     if evidence.whole != case.block.is_none() {
@@ -146,7 +162,12 @@ fn is_legal_input(case: &Case<'_>, layout: &Layout, bytes: &[u8]) -> bool {
         return false;
     };
     let in_range = |d: Data| d.to_i32().iter().all(|v| (ty.lo..=ty.hi).contains(v));
-    bytes.len() == layout.output_bytes(0) && Data::from_bytes(ty.dtype, bytes).is_ok_and(in_range)
+    let want = if case.structure.is_generative() {
+        4 * case.extent.n_in() as usize
+    } else {
+        layout.output_bytes(0)
+    };
+    bytes.len() == want && Data::from_bytes(ty.dtype, bytes).is_ok_and(in_range)
 }
 
 /// The last leaf must be the commitment of the receipt, and that must open to the committed blocks of the output node.
@@ -281,6 +302,10 @@ struct Opened<'a> {
     segment: Option<u32>,
     blocks: BTreeMap<(Which, u64), &'a Opening>,
     rows: BTreeMap<(ConstId, u32), &'a [u8]>,
+    sampling: Option<Sampling>,
+    mask: Option<(u32, &'a [u8])>,
+    used_sampling: Cell<bool>,
+    used_mask: Cell<bool>,
     used_blocks: RefCell<BTreeSet<(Which, u64)>>,
     used_rows: RefCell<BTreeSet<(ConstId, u32)>>,
     bytes: u64,
@@ -293,9 +318,42 @@ impl<'a> Opened<'a> {
         node: NodeId,
         evidence: &'a Evidence,
     ) -> Result<Self, GraphError> {
-        if evidence.input.is_some() {
-            return Err(GraphError::evidence("superfluous input"));
+        if evidence.input.is_some() || evidence.output.is_some() {
+            return Err(GraphError::evidence("superfluous input or output"));
         }
+        let sampling = match &evidence.sampling {
+            None => None,
+            Some(bytes) => {
+                let sampling = Sampling::decode(bytes)?;
+                if sampling.hash() != *case.sampling_hash {
+                    return Err(GraphError::evidence(
+                        "the sampling statement is not the receipt's",
+                    ));
+                }
+                Some(sampling)
+            }
+        };
+        let mask = match (&evidence.mask, &sampling) {
+            (None, _) => None,
+            (Some(mask), Some(sampling)) => {
+                let root = root_from_path(
+                    Family::Mask,
+                    u64::from(case.extent.out),
+                    u64::from(mask.row),
+                    &leaf_hash(Family::Mask, &mask.bytes),
+                    &mask.path,
+                );
+                if root != Some(sampling.mask_root) {
+                    return Err(GraphError::evidence(
+                        "the mask does not hash to the statement's root",
+                    ));
+                }
+                Some((mask.row, mask.bytes.as_slice()))
+            }
+            (Some(_), None) => {
+                return Err(GraphError::evidence("a mask without its statement"));
+            }
+        };
         let (mut blocks, mut rows, mut bytes) = (BTreeMap::new(), BTreeMap::new(), 0u64);
         for b in &evidence.blocks {
             check_block(case, layout, b)?;
@@ -335,6 +393,10 @@ impl<'a> Opened<'a> {
             segment,
             blocks,
             rows,
+            sampling,
+            mask,
+            used_sampling: Cell::default(),
+            used_mask: Cell::default(),
             used_blocks: RefCell::default(),
             used_rows: RefCell::default(),
             bytes,
@@ -344,6 +406,8 @@ impl<'a> Opened<'a> {
     fn all_used(&self) -> Result<(), GraphError> {
         if self.used_blocks.borrow().len() != self.blocks.len()
             || self.used_rows.borrow().len() != self.rows.len()
+            || self.used_sampling.get() != self.sampling.is_some()
+            || self.used_mask.get() != self.mask.is_some()
         {
             return Err(GraphError::evidence("superfluous evidence"));
         }
@@ -437,5 +501,20 @@ impl Source for Opened<'_> {
             .ok_or_else(|| GraphError::evidence("a row of a constant is missing"))?;
         self.used_rows.borrow_mut().insert((constant, row));
         Ok(Cow::Borrowed(*bytes))
+    }
+
+    fn sampling(&self) -> Result<&Sampling, GraphError> {
+        self.used_sampling.set(true);
+        self.sampling
+            .as_ref()
+            .ok_or_else(|| GraphError::evidence("the sampling statement is missing"))
+    }
+
+    fn mask(&self, row: u32) -> Result<Cow<'_, [u8]>, GraphError> {
+        self.used_mask.set(true);
+        self.mask
+            .filter(|(have, _)| *have == row)
+            .map(|(_, bytes)| Cow::Borrowed(bytes))
+            .ok_or_else(|| GraphError::evidence("the mask of a position is missing"))
     }
 }

@@ -1,16 +1,19 @@
 //! Bounds analysis: shows, from the actual constants, that no legal input can overflow an accumulator, leave a table or divide by nothing.
 //!
 //! Interval arithmetic over nodes in order; a linear row's interval is `bias + Σ [min(w·lo, w·hi), max(w·lo, w·hi)]`, which also bounds every partial sum in
-//! any order (0 is added to each term's interval). One more fact is carried: the sum of a softmax row is at most `2^bits + n/2`.
+//! any order (0 is added to each term's interval). Two more facts are carried: the sum of a softmax row is at most `2^bits + n/2`, and the Euclidean length of
+//! a row behind a root-mean-square norm (bounds_language.rs).
 
 use crate::{
     A_MAX,
+    bounds_language::Unit,
     consts::{Const, ConstKind, SHIFTS, WeightView},
-    encode::{Structure, op_name},
+    encode::Structure,
     error::GraphError,
     node::{ConstId, Header, Node, Op, Requant},
     ops::requant,
-    types::{DType, TensorType},
+    types::{DType, Extent, TensorType},
+    wire::op_name,
 };
 
 /// What is known about the outputs of the nodes so far.
@@ -20,14 +23,17 @@ pub(crate) struct Facts {
     pub(crate) types: Vec<TensorType>,
     /// Largest Σ|x| over the last axis, where better than n·max|x|.
     row_sums: Vec<Option<i64>>,
+    /// Of outputs of a root-mean-square norm: what bounds a dot product with them.
+    units: Vec<Option<Unit>>,
 }
 
-struct Pass<'a> {
-    header: Header,
+pub(crate) struct Pass<'a> {
+    pub(crate) header: Header,
     consts: &'a [Const],
-    name: &'a str,
+    pub(crate) name: &'a str,
     types: &'a [TensorType],
     row_sums: &'a [Option<i64>],
+    units: &'a [Option<Unit>],
 }
 
 impl Facts {
@@ -46,7 +52,9 @@ impl Facts {
             name,
             types: &self.types,
             row_sums: &self.row_sums,
+            units: &self.units,
         };
+        let unit = pass.unit(node);
         let (lo, hi, row_sum) = pass.node(self.types.len() as u32, node, ty)?;
         self.types.push(TensorType {
             lo,
@@ -54,6 +62,7 @@ impl Facts {
             ..ty.clone()
         });
         self.row_sums.push(row_sum);
+        self.units.push(unit);
         Ok(())
     }
 }
@@ -86,10 +95,10 @@ pub fn check(
     Ok(facts.types)
 }
 
-type Range = (i64, i64);
+pub(crate) type Range = (i64, i64);
 
 impl Pass<'_> {
-    fn constant(&self, id: ConstId) -> Result<&Const, GraphError> {
+    pub(crate) fn constant(&self, id: ConstId) -> Result<&Const, GraphError> {
         self.consts.get(id as usize).ok_or(GraphError::Length {
             what: "constants",
             want: id as usize + 1,
@@ -97,7 +106,11 @@ impl Pass<'_> {
         })
     }
 
-    fn operand(&self, node: &Node, i: usize) -> Range {
+    pub(crate) fn types(&self) -> &[TensorType] {
+        self.types
+    }
+
+    pub(crate) fn operand(&self, node: &Node, i: usize) -> Range {
         let ty = node
             .inputs
             .get(i)
@@ -106,7 +119,7 @@ impl Pass<'_> {
     }
 
     /// Checks one accumulator range against A_MAX (rounding term included) and requantises it.
-    fn close(
+    pub(crate) fn close(
         &self,
         index: u32,
         row: u32,
@@ -156,7 +169,7 @@ impl Pass<'_> {
         Ok(total.unwrap_or((0, 0)))
     }
 
-    fn fail<T>(&self, index: u32, why: &str) -> Result<T, GraphError> {
+    pub(crate) fn fail<T>(&self, index: u32, why: &str) -> Result<T, GraphError> {
         Err(GraphError::Node {
             node: index,
             name: self.name.to_owned(),
@@ -170,7 +183,10 @@ impl Pass<'_> {
         node: &Node,
         ty: &TensorType,
     ) -> Result<(i32, i32, Option<i64>), GraphError> {
-        let seq = self.header.max_seq;
+        let extent = Extent {
+            seq: self.header.max_seq,
+            out: self.header.max_seq,
+        };
         let x = self.operand(node, 0);
         let operand_type = node
             .inputs
@@ -178,12 +194,23 @@ impl Pass<'_> {
             .and_then(|id| self.types.get(*id as usize));
         let last = |t: Option<&TensorType>| {
             t.and_then(|t| t.shape.last())
-                .map_or(1, |d| i64::from(d.at(seq)))
+                .map_or(1, |d| i64::from(d.at(extent)))
         };
         let mut row_sum = None;
         let range = match &node.op {
             Op::Input { ty } => (i64::from(ty.lo), i64::from(ty.hi)),
-            Op::Linear { weights, out } => self.rows(index, *weights, x, out)?,
+            Op::Linear { weights, out } => {
+                let unit = node
+                    .inputs
+                    .first()
+                    .and_then(|id| self.units.get(*id as usize))
+                    .and_then(Option::as_ref);
+                let exponent = match node.inputs.len() {
+                    2 => self.operand(node, 1).1,
+                    _ => 0,
+                };
+                self.weight_rows(index, *weights, x, (exponent, unit), out)?
+            }
             Op::Conv2d {
                 weights,
                 window,
@@ -222,7 +249,7 @@ impl Pass<'_> {
                 self.close(index, 0, sum, out.shift, out)?
             }
             Op::AddRows { rows, left, out } => {
-                let c = extent(&self.constant(*rows)?.values());
+                let c = spread(&self.constant(*rows)?.values());
                 let sum = (
                     (x.0 << left[0]) + (c.0 << left[1]),
                     (x.1 << left[0]) + (c.1 << left[1]),
@@ -237,7 +264,7 @@ impl Pass<'_> {
                     .ok()
                     .zip(usize::try_from(x.1 - min).ok());
                 match reachable.and_then(|(a, b)| values.get(a..=b)) {
-                    Some(part) => extent(part),
+                    Some(part) => spread(part),
                     None => return self.fail(index, "input range leaves the table"),
                 }
             }
@@ -273,18 +300,28 @@ impl Pass<'_> {
                 row_sum = Some((1i64 << bits) + last(Some(ty)) / 2);
                 (0, 1 << bits)
             }
-            Op::Embedding { rows } => extent(&self.constant(*rows)?.values()),
+            Op::Embedding { rows } => spread(&self.constant(*rows)?.values()),
             Op::Concat { .. } => (0..node.inputs.len())
                 .map(|i| self.operand(node, i))
                 .fold(x, |a, b| (a.0.min(b.0), a.1.max(b.1))),
-            Op::ArgMax => (i64::from(ty.lo), i64::from(ty.hi)),
-            Op::MaxPool { .. } | Op::Transpose { .. } | Op::Reshape { .. } | Op::Slice { .. } => x,
+            Op::MaxPool { .. }
+            | Op::Transpose { .. }
+            | Op::Reshape { .. }
+            | Op::Slice { .. }
+            | Op::Tail
+            | Op::BlockMax { .. } => x,
+            Op::ArgMax
+            | Op::Exponent { .. }
+            | Op::Adjust { .. }
+            | Op::Gap { .. }
+            | Op::Census { .. } => (i64::from(ty.lo), i64::from(ty.hi)),
+            _ => self.language(index, node, ty, x)?,
         };
         let narrow = |v: i64| v.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32;
         Ok((narrow(range.0), narrow(range.1), row_sum))
     }
 
-    fn limit(&self, index: u32, bound: i64) -> Result<(), GraphError> {
+    pub(crate) fn limit(&self, index: u32, bound: i64) -> Result<(), GraphError> {
         if bound > A_MAX {
             return Err(GraphError::Bound {
                 node: index,
@@ -317,7 +354,7 @@ pub fn row_range(w: &WeightView<'_>, (lo, hi): Range) -> Range {
     )
 }
 
-fn extent(values: &[i32]) -> Range {
+pub(crate) fn spread(values: &[i32]) -> Range {
     let lo = values.iter().copied().min().unwrap_or(0);
     let hi = values.iter().copied().max().unwrap_or(0);
     (i64::from(lo), i64::from(hi))

@@ -21,6 +21,21 @@ pub struct WeightRow {
     pub values: Vec<i32>,
 }
 
+/// One output row of a `blocks` constant: `w = steps[g]·code + offsets[g]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockRow {
+    /// Right shift of the accumulator, −15 … 31.
+    pub shift: i8,
+    /// Added to the accumulator.
+    pub bias: i32,
+    /// One a group.
+    pub steps: Vec<i16>,
+    /// One a group; empty when they are `−step·2^(bits−1)`.
+    pub offsets: Vec<i16>,
+    /// One a column, each below `2^bits`.
+    pub codes: Vec<u8>,
+}
+
 /// Collects nodes and constants; every [`push`](Self::push) is checked at once, bounds included, so that an importer can try, look at the error, and choose otherwise.
 #[derive(Debug)]
 pub struct GraphBuilder {
@@ -91,6 +106,80 @@ impl GraphBuilder {
             },
             bytes,
         )
+    }
+
+    /// A `blocks` constant of codes of `bits` bits (4, 5, 6 or 8) in groups of 16 or 32 columns; all rows alike.
+    ///
+    /// # Errors
+    /// [`GraphError::Length`] for ragged rows, codes that are too wide, or other widths.
+    pub fn blocks(
+        &mut self,
+        bits: u8,
+        group: u8,
+        rows: &[BlockRow],
+    ) -> Result<ConstId, GraphError> {
+        let cols = rows.first().map_or(0, |r| r.codes.len());
+        let offsets = rows.first().is_some_and(|r| !r.offsets.is_empty());
+        let kind = ConstKind::Blocks {
+            rows: rows.len() as u32,
+            cols: cols as u32,
+            bits,
+            group,
+            offsets,
+        };
+        if !kind.is_possible() {
+            return Err(GraphError::Length {
+                what: "blocks (columns a multiple of 32; 4, 5, 6 or 8 bits; groups of 16 or 32)",
+                want: cols.next_multiple_of(32).max(32),
+                have: cols,
+            });
+        }
+        let groups = cols / usize::from(group);
+        let mut bytes = Vec::with_capacity(kind.total_bytes());
+        for row in rows {
+            let wide = row.codes.iter().filter(|c| u32::from(**c) >> bits != 0);
+            for (what, want, have) in [
+                ("codes of a row", cols, row.codes.len()),
+                ("steps of a row", groups, row.steps.len()),
+                (
+                    "offsets of a row",
+                    if offsets { groups } else { 0 },
+                    row.offsets.len(),
+                ),
+                ("codes wider than their bits", 0, wide.count()),
+            ] {
+                if want != have {
+                    return Err(GraphError::Length { what, want, have });
+                }
+            }
+            bytes.push(row.shift as u8);
+            bytes.extend(row.bias.to_le_bytes());
+            for v in row.steps.iter().chain(&row.offsets) {
+                bytes.extend(v.to_le_bytes());
+            }
+            if bits == 8 {
+                bytes.extend(&row.codes);
+                continue;
+            }
+            bytes.extend(
+                row.codes
+                    .as_chunks::<2>()
+                    .0
+                    .iter()
+                    .map(|[a, b]| (a & 15) | b << 4),
+            );
+            for plane in 4..bits {
+                let bit = |c: &u8| c >> plane & 1;
+                bytes.extend(
+                    row.codes
+                        .as_chunks::<8>()
+                        .0
+                        .iter()
+                        .map(|c| c.iter().rev().fold(0u8, |byte, c| byte << 1 | bit(c))),
+                );
+            }
+        }
+        self.constant(kind, bytes)
     }
 
     /// A `rows` constant of `cols` columns.

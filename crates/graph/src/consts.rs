@@ -1,8 +1,71 @@
 //! Constants of a graph: weights, rows, norm parameters, tables, in their canonical bytes.
 
-use std::sync::Arc;
+use std::{
+    ops::{Deref, Range},
+    sync::Arc,
+};
 
 use crate::types::DType;
+
+/// Shared bytes: a vector, a memory map, or a part of one. Cheap to clone.
+#[derive(Clone)]
+pub struct Bytes {
+    owner: Arc<dyn AsRef<[u8]> + Send + Sync>,
+    range: Range<usize>,
+}
+
+impl Bytes {
+    /// All bytes of `owner`.
+    pub fn new(owner: Arc<dyn AsRef<[u8]> + Send + Sync>) -> Self {
+        let range = 0..(*owner).as_ref().len();
+        Self { owner, range }
+    }
+
+    /// A part; empty when `range` leaves the bytes.
+    pub fn slice(&self, range: Range<usize>) -> Self {
+        let inside = range.start <= range.end && range.end <= self.range.len();
+        let start = self.range.start;
+        Self {
+            owner: Arc::clone(&self.owner),
+            range: if inside {
+                start + range.start..start + range.end
+            } else {
+                start..start
+            },
+        }
+    }
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        (*self.owner)
+            .as_ref()
+            .get(self.range.clone())
+            .unwrap_or_default()
+    }
+}
+
+impl From<Vec<u8>> for Bytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::new(Arc::new(bytes))
+    }
+}
+
+impl PartialEq for Bytes {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Bytes {}
+
+impl std::fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes", self.len())
+    }
+}
 
 /// Entries of a table that share one row (one leaf of its tree).
 pub const TABLE_ROW: u32 = 512;
@@ -59,7 +122,7 @@ pub enum ConstKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Const {
     pub(crate) kind: ConstKind,
-    pub(crate) bytes: Arc<[u8]>,
+    pub(crate) bytes: Bytes,
 }
 
 /// Shifts that a row or a requantisation may have.
@@ -119,6 +182,29 @@ impl ConstKind {
         }
     }
 
+    /// Whether sizes are ones that a constant may have.
+    pub(crate) fn is_possible(&self) -> bool {
+        let (a, b) = match *self {
+            Self::Weights { rows, cols, .. }
+            | Self::Rows { rows, cols, .. }
+            | Self::Blocks { rows, cols, .. } => (rows, cols),
+            Self::Norm { n } => (n, 1),
+            Self::Table { entries, .. } => (entries, 1),
+        };
+        let blocks = match *self {
+            Self::Blocks {
+                cols, bits, group, ..
+            } => {
+                cols.is_multiple_of(32) && matches!(bits, 4 | 5 | 6 | 8) && matches!(group, 16 | 32)
+            }
+            _ => true,
+        };
+        blocks
+            && (1..=1 << 24).contains(&a)
+            && (1..=1 << 24).contains(&b)
+            && u64::from(a) * u64::from(b) <= 1 << 32
+    }
+
     /// Whether the constant belongs to the tables (else: to the weights) of the model id.
     pub const fn is_table(&self) -> bool {
         matches!(self, Self::Table { .. })
@@ -165,6 +251,137 @@ impl<'a> WeightView<'a> {
     }
 }
 
+/// One row of a `blocks` constant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockView<'a> {
+    /// Right shift of the row's accumulator (negative: left).
+    pub shift: i8,
+    /// Added to the accumulator.
+    pub bias: i32,
+    /// Bits of a code.
+    pub bits: u8,
+    /// Columns that share a step.
+    pub group: usize,
+    /// Steps, `i16` little endian, one a group.
+    pub steps: &'a [u8],
+    /// Offsets, `i16` little endian, one a group; empty when they follow from the steps.
+    pub offsets: &'a [u8],
+    /// Packed codes (docs/graph.md, "Constants").
+    pub codes: &'a [u8],
+}
+
+impl<'a> BlockView<'a> {
+    /// Reads the canonical bytes of a row of a `blocks` constant; `None` for another kind, another length, or a shift outside −15 … 31.
+    pub fn parse(kind: &ConstKind, bytes: &'a [u8]) -> Option<Self> {
+        let ConstKind::Blocks {
+            cols,
+            bits,
+            group,
+            offsets,
+            ..
+        } = *kind
+        else {
+            return None;
+        };
+        let (header, rest) = bytes.split_first_chunk::<WEIGHT_HEADER>()?;
+        let [shift, b0, b1, b2, b3] = *header;
+        let shift = i8::from_le_bytes([shift]);
+        let group = usize::from(group);
+        let groups = cols as usize / group;
+        let (steps, rest) = rest.split_at_checked(2 * groups)?;
+        let (offsets, codes) = rest.split_at_checked(if offsets { 2 * groups } else { 0 })?;
+        (SHIFTS.contains(&shift) && codes.len() == cols as usize * usize::from(bits) / 8)
+            .then_some(())?;
+        Some(Self {
+            shift,
+            bias: i32::from_le_bytes([b0, b1, b2, b3]),
+            bits,
+            group,
+            steps,
+            offsets,
+            codes,
+        })
+    }
+
+    /// Code of column `col`.
+    pub fn code(&self, col: usize) -> i32 {
+        let byte = |at: usize| self.codes.get(at).copied().map_or(0, i32::from);
+        if self.bits == 8 {
+            return byte(col);
+        }
+        let cols = self.codes.len() * 8 / usize::from(self.bits);
+        let mut code = byte(col / 2) >> (4 * (col % 2)) & 15;
+        for plane in 0..usize::from(self.bits) - 4 {
+            let at = cols / 2 + plane * (cols / 8) + col / 8;
+            code |= (byte(at) >> (col % 8) & 1) << (4 + plane);
+        }
+        code
+    }
+
+    /// Step and offset of group `g`.
+    pub fn step(&self, g: usize) -> (i32, i32) {
+        let word = |bytes: &[u8]| match bytes.get(2 * g..2 * g + 2) {
+            Some([a, b]) => i32::from(i16::from_le_bytes([*a, *b])),
+            _ => 0,
+        };
+        let step = word(self.steps);
+        let offset = if self.offsets.is_empty() {
+            -(step << (self.bits - 1))
+        } else {
+            word(self.offsets)
+        };
+        (step, offset)
+    }
+
+    /// The weights: `step·code + offset`.
+    pub fn values(&self) -> Vec<i32> {
+        let groups = self.steps.len() / 2;
+        let mut out = Vec::with_capacity(groups * self.group);
+        for g in 0..groups {
+            let (step, offset) = self.step(g);
+            for col in g * self.group..(g + 1) * self.group {
+                out.push(step * self.code(col) + offset);
+            }
+        }
+        out
+    }
+}
+
+/// A row of weights, whichever way it is stored: shift, bias, values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowValues {
+    /// Right shift of the row's accumulator (negative: left).
+    pub shift: i8,
+    /// Added to the accumulator.
+    pub bias: i32,
+    /// The weights.
+    pub values: Vec<i32>,
+}
+
+impl RowValues {
+    /// Reads a row of a `weights` or `blocks` constant; `None` for other kinds or malformed bytes.
+    pub fn parse(kind: &ConstKind, bytes: &[u8]) -> Option<Self> {
+        match kind {
+            ConstKind::Weights { dtype, .. } => {
+                let view = WeightView::parse(*dtype, bytes)?;
+                Some(Self {
+                    shift: view.shift,
+                    bias: view.bias,
+                    values: view.iter().collect(),
+                })
+            }
+            _ => {
+                let view = BlockView::parse(kind, bytes)?;
+                Some(Self {
+                    shift: view.shift,
+                    bias: view.bias,
+                    values: view.values(),
+                })
+            }
+        }
+    }
+}
+
 /// Reads `i8`/`i16` values of a row, widened.
 pub(crate) fn read_values(dtype: DType, bytes: &[u8]) -> Vec<i32> {
     WeightView {
@@ -179,7 +396,7 @@ pub(crate) fn read_values(dtype: DType, bytes: &[u8]) -> Vec<i32> {
 
 impl Const {
     /// A constant from its canonical bytes; `None` when the length is not the kind's.
-    pub fn new(kind: ConstKind, bytes: Arc<[u8]>) -> Option<Self> {
+    pub fn new(kind: ConstKind, bytes: Bytes) -> Option<Self> {
         (bytes.len() == kind.total_bytes()).then_some(Self { kind, bytes })
     }
 
@@ -210,6 +427,11 @@ impl Const {
             ConstKind::Weights { dtype, .. } => WeightView::parse(dtype, self.row(row)?),
             _ => None,
         }
+    }
+
+    /// A row of a `weights` or `blocks` constant as numbers.
+    pub fn row_values(&self, row: u32) -> Option<RowValues> {
+        RowValues::parse(&self.kind, self.row(row)?)
     }
 
     /// All values of a `rows` or `table` constant, widened; empty for other kinds.

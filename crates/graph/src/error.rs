@@ -47,6 +47,9 @@ pub enum GraphError {
         /// Limit.
         limit: i64,
     },
+    /// A parameter of sampling lies outside its range.
+    #[error("sampling parameter {0} is out of range")]
+    Sampling(&'static str),
     /// One element can't be judged within the caps.
     #[error("node {node} ({name}): one element needs {need} {what}, the cap is {cap}")]
     Cap {

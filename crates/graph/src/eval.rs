@@ -7,7 +7,8 @@ use crate::{
     error::GraphError,
     node::{ConstId, Graph, NodeId},
     ops::{Place, Source, element},
-    types::{DType, Data, Tensor, TensorType},
+    sampling::{Sampling, Statement},
+    types::{DType, Data, Extent, Tensor, TensorType},
 };
 
 /// Number of positions of a run, from the input's dimensions.
@@ -31,6 +32,7 @@ pub fn positions(
         && dims.iter().zip(&ty.shape).all(|(have, want)| match want {
             crate::Dim::Fixed(n) => *have == *n as usize,
             crate::Dim::Seq => *seq.get_or_insert(*have) == *have,
+            crate::Dim::Out => false,
         });
     let seq = seq.unwrap_or(1);
     if !fits {
@@ -76,6 +78,7 @@ pub fn check_input(graph: &Graph, input: &Tensor) -> Result<u32, GraphError> {
 struct Run<'a> {
     consts: &'a [Const],
     operands: Vec<&'a [i32]>,
+    statement: Option<&'a Statement>,
 }
 
 impl Source for Run<'_> {
@@ -99,16 +102,30 @@ impl Source for Run<'_> {
             .map(Cow::Borrowed)
             .ok_or_else(|| GraphError::evidence("row outside the constant"))
     }
+
+    fn sampling(&self) -> Result<&Sampling, GraphError> {
+        self.statement
+            .map(|s| &s.sampling)
+            .ok_or_else(|| GraphError::evidence("the run has no sampling statement"))
+    }
+
+    fn mask(&self, row: u32) -> Result<Cow<'_, [u8]>, GraphError> {
+        self.statement
+            .and_then(|s| s.masks.get(row as usize))
+            .map(|m| Cow::Borrowed(m.as_slice()))
+            .ok_or_else(|| GraphError::evidence("the run has no mask for a position"))
+    }
 }
 
-/// The place of a node in a run with `seq` positions.
+/// The place of a node in a run.
 pub fn place<'a>(
     nodes: &'a [crate::Node],
     types: &[TensorType],
     kinds: &'a [ConstKind],
     node: NodeId,
-    seq: u32,
+    extent: impl Into<Extent>,
 ) -> Option<Place<'a>> {
+    let extent = extent.into();
     let n = nodes.get(node as usize)?;
     let operands = n
         .inputs
@@ -118,9 +135,9 @@ pub fn place<'a>(
     Some(Place {
         op: &n.op,
         kinds,
-        operands: operands.iter().map(|t| t.dims(seq)).collect(),
+        operands: operands.iter().map(|t| t.dims(extent)).collect(),
         dtypes: operands.iter().map(|t| t.dtype).collect(),
-        dims: types.get(node as usize)?.dims(seq),
+        dims: types.get(node as usize)?.dims(extent),
     })
 }
 
@@ -129,7 +146,29 @@ pub fn place<'a>(
 /// # Errors
 /// [`GraphError::Input`] for an input outside the declaration.
 pub fn run(graph: &Graph, input: &Tensor) -> Result<Vec<Tensor>, GraphError> {
-    let seq = check_input(graph, input)?;
+    run_with(graph, input, 1, None)
+}
+
+/// Outputs of all nodes of a run whose last `out` positions answer; of a generative graph `input` holds prompt and answer (docs/graph.md, "Language models").
+///
+/// # Errors
+/// [`GraphError::Input`] for an input outside the declaration; [`GraphError::Evidence`] when a generative graph is given no statement or too few masks.
+pub fn run_with(
+    graph: &Graph,
+    input: &Tensor,
+    out_positions: u32,
+    statement: Option<&Statement>,
+) -> Result<Vec<Tensor>, GraphError> {
+    let seq = Extent {
+        seq: check_input(graph, input)?,
+        out: out_positions,
+    };
+    if seq.out == 0 || seq.out > seq.seq {
+        return Err(GraphError::Input(format!(
+            "{} positions can't answer with {} tokens",
+            seq.seq, seq.out
+        )));
+    }
     let kinds: Vec<ConstKind> = graph.consts().iter().map(Const::kind).collect();
     let mut wide: Vec<Vec<i32>> = vec![input.data.to_i32()];
     let mut out = vec![input.clone()];
@@ -143,6 +182,7 @@ pub fn run(graph: &Graph, input: &Tensor) -> Result<Vec<Tensor>, GraphError> {
         let source = Run {
             consts: graph.consts(),
             operands,
+            statement,
         };
         let (Some(place), Some(ty)) = (
             place(graph.nodes(), graph.types(), &kinds, i as u32, seq),

@@ -4,7 +4,7 @@
 
 use std::{
     borrow::Cow,
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
 };
 
@@ -17,9 +17,13 @@ use crate::{
     layout::{Layout, Leaf},
     node::{ConstId, Graph, NodeId},
     ops::{Source, element},
+    sampling::{Sampling, Statement, mask_tree},
     trace::{CHUNK, Chunk, Hash, Opening, TreeView},
-    types::Tensor,
+    types::{Extent, Tensor},
 };
+
+/// Version of the canonical bytes.
+const VERSION: u8 = 2;
 
 /// Which tree an opened block is a leaf of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,6 +62,17 @@ pub struct RowEvidence {
     pub outer: Vec<Hash>,
 }
 
+/// An opened token mask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MaskEvidence {
+    /// Answered position.
+    pub row: u32,
+    /// The bitmap.
+    pub bytes: Vec<u8>,
+    /// Siblings to the top of the masks' tree.
+    pub path: Vec<Hash>,
+}
+
 /// Everything that is needed to judge one element or one block.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Evidence {
@@ -67,6 +82,12 @@ pub struct Evidence {
     pub whole: bool,
     /// Salt and canonical input, when the input or a commitment is disputed.
     pub input: Option<(Hash, Vec<u8>)>,
+    /// Canonical output, when the tokens of a generative graph are disputed: they are prompt and answer.
+    pub output: Option<Vec<u8>>,
+    /// Canonical sampling statement, when the definition reads it.
+    pub sampling: Option<Vec<u8>>,
+    /// The mask of a position, when the definition reads one.
+    pub mask: Option<MaskEvidence>,
     /// Opened blocks, ascending by (tree, leaf).
     pub blocks: Vec<BlockEvidence>,
     /// Opened rows, ascending by (constant, row).
@@ -90,6 +111,10 @@ pub struct Prover<'a> {
     pub segment: Option<(u32, &'a TreeView<'a>)>,
     /// Salt and canonical input of the request.
     pub input: (&'a Hash, &'a [u8]),
+    /// Canonical output of the receipt; read of generative graphs only.
+    pub output: &'a [u8],
+    /// The public statement of the run; generative graphs have one.
+    pub statement: Option<&'a Statement>,
 }
 
 struct Recorder<'a> {
@@ -99,6 +124,8 @@ struct Recorder<'a> {
     /// Chunks wanted of each block.
     chunks: RefCell<BTreeMap<(NodeId, u64), BTreeSet<usize>>>,
     rows: RefCell<BTreeSet<(ConstId, u32)>>,
+    sampled: Cell<bool>,
+    mask: Cell<Option<u32>>,
 }
 
 impl Source for Recorder<'_> {
@@ -150,6 +177,23 @@ impl Source for Recorder<'_> {
             .map(Cow::Borrowed)
             .ok_or_else(|| GraphError::evidence("own model lacks a row"))
     }
+
+    fn sampling(&self) -> Result<&Sampling, GraphError> {
+        self.sampled.set(true);
+        self.prover
+            .statement
+            .map(|s| &s.sampling)
+            .ok_or_else(|| GraphError::evidence("own run has no sampling statement"))
+    }
+
+    fn mask(&self, row: u32) -> Result<Cow<'_, [u8]>, GraphError> {
+        self.mask.set(Some(row));
+        self.prover
+            .statement
+            .and_then(|s| s.masks.get(row as usize))
+            .map(|m| Cow::Borrowed(m.as_slice()))
+            .ok_or_else(|| GraphError::evidence("own run has no mask for a position"))
+    }
 }
 
 impl Prover<'_> {
@@ -157,14 +201,19 @@ impl Prover<'_> {
     ///
     /// # Errors
     /// [`GraphError::Evidence`] when the own run or the known part of the asserter's tree does not suffice.
-    pub fn element(&self, node: NodeId, index: u64, seq: u32) -> Result<Evidence, GraphError> {
+    pub fn element(
+        &self,
+        node: NodeId,
+        index: u64,
+        extent: impl Into<Extent>,
+    ) -> Result<Evidence, GraphError> {
         if node == 0 {
             return Ok(Evidence {
                 element: index,
                 ..self.of_input()
             });
         }
-        let mut evidence = self.record(node, index..index + 1, seq)?;
+        let mut evidence = self.record(node, index..index + 1, extent.into())?;
         evidence.element = index;
         Ok(evidence)
     }
@@ -173,14 +222,19 @@ impl Prover<'_> {
     ///
     /// # Errors
     /// As [`element`](Self::element).
-    pub fn block(&self, node: NodeId, block: u64, seq: u32) -> Result<Evidence, GraphError> {
+    pub fn block(
+        &self,
+        node: NodeId,
+        block: u64,
+        extent: impl Into<Extent>,
+    ) -> Result<Evidence, GraphError> {
         if node == 0 {
             return Ok(self.of_input());
         }
         let size = self.layout.element_size(node) as u64;
         let first = block * self.layout.block_bytes() as u64 / size;
         let count = self.layout.block_len(node, block) as u64 / size;
-        let mut evidence = self.record(node, first..first + count, seq)?;
+        let mut evidence = self.record(node, first..first + count, extent.into())?;
         evidence.whole = true;
         Ok(evidence)
     }
@@ -190,7 +244,10 @@ impl Prover<'_> {
     /// # Errors
     /// As [`element`](Self::element).
     pub fn commitment(&self, leaf: Leaf) -> Result<Evidence, GraphError> {
-        let mut evidence = self.of_input();
+        let mut evidence = Evidence {
+            output: None,
+            ..self.of_input()
+        };
         if leaf == Leaf::OutputCommit {
             let node = self.graph.nodes().len().saturating_sub(1) as NodeId;
             for block in 0..self.layout.blocks(node) {
@@ -203,6 +260,7 @@ impl Prover<'_> {
     fn of_input(&self) -> Evidence {
         Evidence {
             input: Some((*self.input.0, self.input.1.to_vec())),
+            output: self.graph.is_generative().then(|| self.output.to_vec()),
             ..Evidence::default()
         }
     }
@@ -211,10 +269,10 @@ impl Prover<'_> {
         &self,
         node: NodeId,
         elements: std::ops::Range<u64>,
-        seq: u32,
+        extent: Extent,
     ) -> Result<Evidence, GraphError> {
         let kinds: Vec<ConstKind> = self.graph.consts().iter().map(Const::kind).collect();
-        let place = place(self.graph.nodes(), self.graph.types(), &kinds, node, seq)
+        let place = place(self.graph.nodes(), self.graph.types(), &kinds, node, extent)
             .ok_or_else(|| GraphError::evidence("no such node"))?;
         let recorder = Recorder {
             prover: self,
@@ -222,11 +280,30 @@ impl Prover<'_> {
             wide: RefCell::default(),
             chunks: RefCell::default(),
             rows: RefCell::default(),
+            sampled: Cell::default(),
+            mask: Cell::default(),
         };
         for e in elements {
             element(&place, e as usize, &recorder)?;
         }
         let mut out = Evidence::default();
+        if let Some(statement) = self.statement {
+            let sampled = recorder.sampled.get();
+            out.sampling = sampled.then(|| statement.sampling.encode());
+            if let Some(row) = recorder.mask.get() {
+                let tree = mask_tree(statement.masks.iter().map(Vec::as_slice));
+                let missing = || GraphError::evidence("own run has no mask for a position");
+                out.mask = Some(MaskEvidence {
+                    row,
+                    bytes: statement
+                        .masks
+                        .get(row as usize)
+                        .ok_or_else(missing)?
+                        .clone(),
+                    path: tree.path(u64::from(row)).ok_or_else(missing)?,
+                });
+            }
+        }
         for ((node, block), wanted) in recorder.chunks.into_inner() {
             out.blocks
                 .push(self.open(node, block, |i| wanted.contains(&i))?);
@@ -311,10 +388,10 @@ pub fn first_difference(
     Some(((at + first) / size) as u64)
 }
 
-/// Layout and structure of a graph for a run of `seq` positions.
-pub fn layout_of(graph: &Graph, seq: u32) -> (Structure, Layout) {
+/// Layout and structure of a graph for a run.
+pub fn layout_of(graph: &Graph, extent: impl Into<Extent>) -> (Structure, Layout) {
     let structure = graph.structure();
-    let layout = Layout::new(&structure, seq);
+    let layout = Layout::new(&structure, extent);
     (structure, layout)
 }
 
@@ -326,7 +403,7 @@ impl Evidence {
 
     /// Canonical bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = vec![1u8];
+        let mut out = vec![VERSION];
         out.push(u8::from(self.whole));
         out.extend(self.element.to_le_bytes());
         match &self.input {
@@ -336,6 +413,18 @@ impl Evidence {
                 out.extend(salt);
                 put_bytes(&mut out, bytes);
             }
+        }
+        for bytes in [&self.output, &self.sampling] {
+            out.push(u8::from(bytes.is_some()));
+            if let Some(bytes) = bytes {
+                put_bytes(&mut out, bytes);
+            }
+        }
+        out.push(u8::from(self.mask.is_some()));
+        if let Some(mask) = &self.mask {
+            out.extend(mask.row.to_le_bytes());
+            put_bytes(&mut out, &mask.bytes);
+            put_hashes(&mut out, &mask.path);
         }
         out.extend((self.blocks.len() as u32).to_le_bytes());
         for b in &self.blocks {
@@ -373,19 +462,24 @@ impl Evidence {
     /// [`GraphError::Evidence`].
     pub fn decode(bytes: &[u8]) -> Result<Self, GraphError> {
         let mut r = Reader(bytes);
-        if r.u8()? != 1 {
+        if r.u8()? != VERSION {
             return Err(GraphError::evidence("unknown version"));
         }
-        let whole = match r.u8()? {
-            0 => false,
-            1 => true,
-            _ => return Err(GraphError::evidence("a flag is neither 0 nor 1")),
-        };
+        let whole = r.flag()?;
         let element = r.u64()?;
-        let input = match r.u8()? {
-            0 => None,
-            1 => Some((r.array()?, r.bytes()?)),
-            _ => return Err(GraphError::evidence("a flag is neither 0 nor 1")),
+        let input = match r.flag()? {
+            true => Some((r.array()?, r.bytes()?)),
+            false => None,
+        };
+        let mut optional = || r.flag()?.then(|| r.bytes()).transpose();
+        let (output, sampling) = (optional()?, optional()?);
+        let mask = match r.flag()? {
+            true => Some(MaskEvidence {
+                row: r.u32()?,
+                bytes: r.bytes()?,
+                path: r.hashes()?,
+            }),
+            false => None,
         };
         let mut blocks: Vec<BlockEvidence> = Vec::new();
         for _ in 0..r.count(14)? {
@@ -422,6 +516,9 @@ impl Evidence {
             element,
             whole,
             input,
+            output,
+            sampling,
+            mask,
             blocks,
             rows,
         })
@@ -457,6 +554,13 @@ impl<'a> Reader<'a> {
     }
     fn u8(&mut self) -> Result<u8, GraphError> {
         Ok(u8::from_le_bytes(self.array()?))
+    }
+    fn flag(&mut self) -> Result<bool, GraphError> {
+        match self.u8()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(GraphError::evidence("a flag is neither 0 nor 1")),
+        }
     }
     fn u32(&mut self) -> Result<u32, GraphError> {
         Ok(u32::from_le_bytes(self.array()?))
@@ -496,10 +600,9 @@ impl<'a> Reader<'a> {
         }
         let mut chunks = Vec::new();
         for at in (0..len as usize).step_by(CHUNK) {
-            chunks.push(match self.u8()? {
-                1 => Chunk::Bytes(self.take(CHUNK.min(len as usize - at))?.to_vec()),
-                0 => Chunk::Hidden(self.array()?),
-                _ => return Err(GraphError::evidence("a flag is neither 0 nor 1")),
+            chunks.push(match self.flag()? {
+                true => Chunk::Bytes(self.take(CHUNK.min(len as usize - at))?.to_vec()),
+                false => Chunk::Hidden(self.array()?),
             });
         }
         Ok(BlockEvidence {

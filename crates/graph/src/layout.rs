@@ -1,11 +1,13 @@
 //! Which bytes of a run are which leaf of which tree (docs/graph.md, "Trace"), and the caps of evidence.
 
 use crate::{
-    encode::{Structure, op_name},
+    encode::Structure,
     error::GraphError,
     node::{NodeId, Op},
     shape::Cost,
     trace::CHUNK,
+    types::Extent,
+    wire::op_name,
 };
 
 /// Most bytes of evidence for one element, paths included.
@@ -57,8 +59,9 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Layout of a run with `seq` positions.
-    pub fn new(structure: &Structure, seq: u32) -> Self {
+    /// Layout of a run.
+    pub fn new(structure: &Structure, extent: impl Into<Extent>) -> Self {
+        let extent = extent.into();
         let mut layout = Self {
             block_bytes: 1 << structure.header.block_bits.clamp(10, 14),
             bytes: Vec::new(),
@@ -83,7 +86,7 @@ impl Layout {
             layout.bytes.push(if view {
                 0
             } else {
-                ty.len(seq) as u64 * ty.dtype.size() as u64
+                ty.len(extent) as u64 * ty.dtype.size() as u64
             });
             layout.sizes.push(ty.dtype.size());
             layout.checkpoint.push(node.checkpoint);
@@ -277,6 +280,11 @@ pub(crate) fn check_segments(structure: &Structure, names: &[String]) -> Result<
     let ends = layout
         .size_of(0)
         .saturating_add(layout.size_of(last as NodeId));
+    let ends = if structure.is_generative() {
+        layout.size_of(0) // prompt and answer are the input node, but for one token
+    } else {
+        ends
+    };
     if ends > MAX_ENDS {
         return fail(
             last,
@@ -307,18 +315,10 @@ pub(crate) fn check_segments(structure: &Structure, names: &[String]) -> Result<
 /// Whether every block can be recomputed in one transaction (trust specification, "flat form").
 pub fn single_shot(structure: &Structure) -> bool {
     let layout = Layout::new(structure, structure.header.max_seq);
-    let kind_bytes = |op: &Op| match op {
-        Op::Linear { weights: c, .. }
-        | Op::Conv2d { weights: c, .. }
-        | Op::AddRows { rows: c, .. }
-        | Op::Lookup { table: c }
-        | Op::LayerNorm { params: c, .. }
-        | Op::Softmax { table: c, .. }
-        | Op::Embedding { rows: c } => structure
-            .kinds
-            .get(*c as usize)
-            .map_or(0, |k| k.total_bytes() as u64),
-        _ => 0,
+    let kind_bytes = |op: &Op| {
+        op.constant()
+            .and_then(|c| structure.kinds.get(c as usize))
+            .map_or(0, |k| k.total_bytes() as u64)
     };
     layout.committed_leaves() <= 1024
         && structure

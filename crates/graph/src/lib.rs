@@ -11,6 +11,7 @@
 
 pub mod arbiter;
 pub mod bounds;
+mod bounds_language;
 mod build;
 mod consts;
 mod encode;
@@ -21,14 +22,21 @@ pub mod identity;
 pub mod layout;
 pub mod node;
 pub mod ops;
+pub mod sampling;
 mod shape;
+mod shape_language;
 pub mod trace;
 mod types;
+mod wire;
 
-pub use build::{GraphBuilder, WeightRow};
-pub use consts::{Const, ConstKind, TABLE_ROW, WeightView};
-pub use encode::{MAX_STRUCTURE, Structure, op_name};
+pub use build::{BlockRow, GraphBuilder, WeightRow};
+pub use consts::{BlockView, Bytes, Const, ConstKind, RowValues, TABLE_ROW, WeightView};
+pub use encode::{MAX_STRUCTURE, Structure};
 pub use error::GraphError;
 pub use node::{ConstId, Graph, Header, Node, NodeId, Op, Requant, SEMANTICS, Window};
+pub use sampling::{Sampling, Statement};
 pub use shape::{MAX_INPUTS, MAX_NODES};
-pub use types::{A_MAX, DType, Data, Dim, MAX_ELEMENTS, MAX_RANK, Shape, Tensor, TensorType};
+pub use types::{
+    A_MAX, DType, Data, Dim, Extent, MAX_ELEMENTS, MAX_RANK, Shape, Tensor, TensorType,
+};
+pub use wire::op_name;

@@ -211,6 +211,8 @@ pub enum Op {
     },
     /// Weighted mean of values with one division: `[heads, seq, seq] × [kv_heads·d, seq] → [seq, heads·d]`.
     Mix {
+        /// Value heads; divides the heads of the weights.
+        kv_heads: u16,
         /// `c0`: `floor((2^(c0+1)·Σ e·v + S) / 2S)`, 0 … 8.
         bits: u8,
         /// Type and clamp of the result (`shift` is 0).
@@ -259,6 +261,29 @@ pub enum Op {
         /// Tokens of a block.
         block: u32,
     },
+}
+
+impl Op {
+    /// The constant that the operator reads, if any.
+    pub const fn constant(&self) -> Option<ConstId> {
+        match self {
+            Self::Linear { weights: c, .. }
+            | Self::Conv2d { weights: c, .. }
+            | Self::AddRows { rows: c, .. }
+            | Self::Lookup { table: c }
+            | Self::LayerNorm { params: c, .. }
+            | Self::Softmax { table: c, .. }
+            | Self::Embedding { rows: c }
+            | Self::Lift { weights: c, .. }
+            | Self::RmsNorm { params: c, .. }
+            | Self::Rope { rows: c, .. }
+            | Self::CausalExp { table: c, .. }
+            | Self::Cut { table: c }
+            | Self::Mass { table: c, .. }
+            | Self::Pick { table: c, .. } => Some(*c),
+            _ => None,
+        }
+    }
 }
 
 /// One operator in its place.

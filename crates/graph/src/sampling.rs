@@ -48,6 +48,15 @@ pub struct Sampling {
     pub mask_root: Hash,
 }
 
+/// The public part of a run besides its input: how tokens are sampled, and which were allowed where.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Statement {
+    /// Parameters.
+    pub sampling: Sampling,
+    /// Bitmaps of allowed tokens, one for each answered position; empty when nothing is masked.
+    pub masks: Vec<Vec<u8>>,
+}
+
 impl Default for Sampling {
     /// Greedy, 128 tokens, nothing penalised, no stop ids.
     fn default() -> Self {

@@ -4,7 +4,7 @@ use crate::{
     consts::ConstKind,
     error::GraphError,
     node::{ConstId, Header, Node, Op, Requant, Window},
-    types::{DType, Dim, MAX_ELEMENTS, MAX_RANK, Shape, TensorType},
+    types::{DType, Dim, Extent, MAX_ELEMENTS, MAX_RANK, Shape, TensorType},
 };
 
 /// Most operands of a node.
@@ -12,9 +12,9 @@ pub const MAX_INPUTS: usize = 16;
 /// Most nodes and most constants of a graph.
 pub const MAX_NODES: usize = 1 << 16;
 /// Longest reduction (keeps `Σ` of `i16` squares and of softmax terms within their widths).
-const MAX_REDUCTION: u64 = 1 << 16;
+pub(crate) const MAX_REDUCTION: u64 = 1 << 16;
 /// Most entries of a softmax table.
-const MAX_EXP: u32 = 4096;
+pub(crate) const MAX_EXP: u32 = 4096;
 
 /// What judging one element takes, at most.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub(crate) struct Checker<'a> {
 }
 
 impl Checker<'_> {
-    fn fail<T>(&self, why: impl Into<String>) -> Result<T, GraphError> {
+    pub(crate) fn fail<T>(&self, why: impl Into<String>) -> Result<T, GraphError> {
         Err(GraphError::Node {
             node: self.index,
             name: self.name.to_owned(),
@@ -54,18 +54,18 @@ impl Checker<'_> {
         })
     }
 
-    fn ensure(&self, ok: bool, why: &str) -> Result<(), GraphError> {
+    pub(crate) fn ensure(&self, ok: bool, why: &str) -> Result<(), GraphError> {
         if ok { Ok(()) } else { self.fail(why) }
     }
 
-    fn kind(&self, id: ConstId) -> Result<ConstKind, GraphError> {
+    pub(crate) fn kind(&self, id: ConstId) -> Result<ConstKind, GraphError> {
         match self.kinds.get(id as usize) {
             Some(k) => Ok(*k),
             None => self.fail(format!("constant {id} does not exist")),
         }
     }
 
-    fn operand(&self, node: &Node, i: usize) -> Result<&TensorType, GraphError> {
+    pub(crate) fn operand(&self, node: &Node, i: usize) -> Result<&TensorType, GraphError> {
         match node
             .inputs
             .get(i)
@@ -80,7 +80,17 @@ impl Checker<'_> {
     pub(crate) fn infer(&self, node: &Node) -> Result<(TensorType, Cost), GraphError> {
         let arity = match node.op {
             Op::Input { .. } => 0..=0,
-            Op::MatMul { .. } | Op::Add { .. } => 2..=2,
+            Op::MatMul { .. }
+            | Op::Add { .. }
+            | Op::Mul { .. }
+            | Op::Normalise { .. }
+            | Op::Scores { .. }
+            | Op::Mix { .. }
+            | Op::Adjust { .. }
+            | Op::Gap { .. }
+            | Op::Mass { .. } => 2..=2,
+            Op::Pick { .. } => 3..=3,
+            Op::Linear { .. } => 1..=2,
             Op::Concat { .. } => 2..=MAX_INPUTS,
             _ => 1..=1,
         };
@@ -97,11 +107,19 @@ impl Checker<'_> {
         Ok((ty, cost))
     }
 
-    fn check_type(&self, ty: &TensorType) -> Result<(), GraphError> {
+    /// The largest run: an answer may be as long as all positions.
+    pub(crate) const fn largest(&self) -> Extent {
+        Extent {
+            seq: self.header.max_seq,
+            out: self.header.max_seq,
+        }
+    }
+
+    pub(crate) fn check_type(&self, ty: &TensorType) -> Result<(), GraphError> {
         self.ensure(ty.shape.len() <= MAX_RANK, "more than 6 dimensions")?;
         let mut elements = 1u64;
         for dim in &ty.shape {
-            let d = u64::from(dim.at(self.header.max_seq));
+            let d = u64::from(dim.at(self.largest()));
             self.ensure(d > 0, "a dimension is 0")?;
             elements = elements.saturating_mul(d);
         }
@@ -113,7 +131,7 @@ impl Checker<'_> {
         )
     }
 
-    fn requant(&self, out: &Requant, own_shift: bool) -> Result<(), GraphError> {
+    pub(crate) fn requant(&self, out: &Requant, own_shift: bool) -> Result<(), GraphError> {
         let (lo, hi) = out.dtype.range();
         self.ensure(
             out.lo <= out.hi && out.lo >= lo && out.hi <= hi,
@@ -126,7 +144,7 @@ impl Checker<'_> {
         )
     }
 
-    fn out(&self, shape: Shape, out: &Requant) -> TensorType {
+    pub(crate) fn out(&self, shape: Shape, out: &Requant) -> TensorType {
         TensorType {
             dtype: out.dtype,
             shape,
@@ -135,14 +153,14 @@ impl Checker<'_> {
         }
     }
 
-    fn fixed(&self, dim: Option<&Dim>, what: &str) -> Result<u32, GraphError> {
+    pub(crate) fn fixed(&self, dim: Option<&Dim>, what: &str) -> Result<u32, GraphError> {
         match dim {
             Some(Dim::Fixed(n)) => Ok(*n),
             _ => self.fail(format!("{what} must be a fixed dimension")),
         }
     }
 
-    fn narrow(&self, ty: &TensorType) -> Result<(), GraphError> {
+    pub(crate) fn narrow(&self, ty: &TensorType) -> Result<(), GraphError> {
         self.ensure(ty.dtype != DType::I32, "operand must be i8 or i16")
     }
 
@@ -182,12 +200,32 @@ impl Checker<'_> {
         Ok((Dim::Fixed(oh), Dim::Fixed(ow)))
     }
 
+    /// Rows, columns and bytes of a row of a `weights` or `blocks` constant.
+    pub(crate) fn weight_rows(&self, id: ConstId) -> Result<(u32, u32, u64), GraphError> {
+        let kind = self.kind(id)?;
+        match kind {
+            ConstKind::Weights { rows, cols, .. } | ConstKind::Blocks { rows, cols, .. } => {
+                Ok((rows, cols, kind.row_bytes(0) as u64))
+            }
+            _ => self.fail("constant is not of kind weights or blocks"),
+        }
+    }
+
+    /// Checks that operand `i` holds one exponent for each row.
+    pub(crate) fn exponents(&self, node: &Node, i: usize, rows: &[Dim]) -> Result<(), GraphError> {
+        let e = self.operand(node, i)?;
+        self.ensure(
+            e.shape == rows && e.dtype == DType::I8 && e.lo >= 0,
+            "the second operand must hold one exponent, i8 and not negative, for each row",
+        )
+    }
+
     #[allow(
         clippy::too_many_lines,
         reason = "one arm per operator; each is the operator's whole typing rule"
     )]
     fn infer_op(&self, node: &Node) -> Result<(TensorType, Cost), GraphError> {
-        let seq = self.header.max_seq;
+        let seq = self.largest();
         Ok(match &node.op {
             Op::Input { ty } => {
                 self.check_type(ty)?;
@@ -197,9 +235,7 @@ impl Checker<'_> {
                 self.requant(out, false)?;
                 let x = self.operand(node, 0)?;
                 self.narrow(x)?;
-                let ConstKind::Weights { rows, cols, dtype } = self.kind(*weights)? else {
-                    return self.fail("constant is not of kind weights");
-                };
+                let (rows, cols, row_bytes) = self.weight_rows(*weights)?;
                 let k = self.fixed(x.shape.last(), "the reduced axis")?;
                 self.ensure(
                     k == cols,
@@ -207,13 +243,17 @@ impl Checker<'_> {
                 )?;
                 let mut shape = x.shape.clone();
                 shape.pop();
+                let exponents = node.inputs.len() as u64 - 1;
+                if exponents > 0 {
+                    self.exponents(node, 1, &shape)?;
+                }
                 shape.push(Dim::Fixed(rows));
                 (
                     self.out(shape, out),
                     Cost {
-                        slices: 1,
-                        bytes: bytes(k, x.dtype),
-                        constants: 5 + bytes(k, dtype),
+                        slices: 1 + exponents,
+                        bytes: bytes(k, x.dtype) + exponents,
+                        constants: row_bytes,
                         steps: u64::from(k),
                     },
                 )
@@ -560,32 +600,34 @@ impl Checker<'_> {
                 }
                 (ty, MOVE)
             }
+            _ => self.infer_language(node)?,
         })
     }
 }
 
-const MOVE: Cost = Cost {
+pub(crate) const MOVE: Cost = Cost {
     slices: 1,
     bytes: 4,
     constants: 0,
     steps: 1,
 };
 
-fn moved(x: &TensorType, shape: Shape) -> TensorType {
+pub(crate) fn moved(x: &TensorType, shape: Shape) -> TensorType {
     TensorType { shape, ..x.clone() }
 }
 
-fn bytes(n: u32, dtype: DType) -> u64 {
+pub(crate) fn bytes(n: u32, dtype: DType) -> u64 {
     u64::from(n) * dtype.size() as u64
 }
 
-fn seq_power(shape: &[Dim]) -> usize {
-    shape.iter().filter(|d| matches!(d, Dim::Seq)).count()
+/// How often each of the named dimensions occurs.
+fn seq_power(shape: &[Dim]) -> [usize; 2] {
+    [Dim::Seq, Dim::Out].map(|name| shape.iter().filter(|d| **d == name).count())
 }
 
 fn fixed_product(shape: &[Dim]) -> u64 {
     shape.iter().fold(1u64, |acc, d| match d {
         Dim::Fixed(n) => acc.saturating_mul(u64::from(*n)),
-        Dim::Seq => acc,
+        Dim::Seq | Dim::Out => acc,
     })
 }

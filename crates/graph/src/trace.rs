@@ -25,6 +25,8 @@ pub enum Family {
     Constant,
     /// Encodings of nodes.
     Graph,
+    /// Token masks of a run.
+    Mask,
 }
 
 struct Keys {
@@ -59,10 +61,19 @@ fn keys(family: Family) -> &'static Keys {
             "assay graph pad v1",
         ])
     });
+    static MASK: LazyLock<Keys> = LazyLock::new(|| {
+        Keys::new([
+            "assay mask leaf v1",
+            "assay mask node v1",
+            "assay mask root v1",
+            "assay mask pad v1",
+        ])
+    });
     match family {
         Family::Trace => &TRACE,
         Family::Constant => &CONSTANT,
         Family::Graph => &GRAPH,
+        Family::Mask => &MASK,
     }
 }
 

@@ -7,7 +7,7 @@ pub const A_MAX: i64 = (1 << 30) - (1 << 23);
 /// Most dimensions of a shape.
 pub const MAX_RANK: usize = 6;
 /// Most elements of one tensor (bounds memory of anything that runs a graph).
-pub const MAX_ELEMENTS: u64 = 1 << 28;
+pub const MAX_ELEMENTS: u64 = 1 << 30;
 
 /// Element type of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,14 +48,51 @@ pub enum Dim {
     Fixed(u32),
     /// The number of positions of the run, 1 … `max_seq` of the graph.
     Seq,
+    /// How many of the positions answer, 1 … `Seq`; they are the last ones.
+    Out,
+}
+
+/// How large a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Extent {
+    /// Positions.
+    pub seq: u32,
+    /// Answering positions, 1 … `seq`; 1 for graphs that generate nothing.
+    pub out: u32,
+}
+
+impl Extent {
+    /// A run that answers `n_in` tokens with `n_out`: `n_in + n_out − 1` positions, because the last token is not fed back. `None` when a number is 0 or the sum passes `u32`.
+    pub const fn answering(n_in: u32, n_out: u32) -> Option<Self> {
+        if n_in == 0 || n_out == 0 {
+            return None;
+        }
+        match n_in.checked_add(n_out - 1) {
+            Some(seq) => Some(Self { seq, out: n_out }),
+            None => None,
+        }
+    }
+
+    /// Tokens or positions that were asked: those before the first answered token.
+    pub const fn n_in(self) -> u32 {
+        self.seq.saturating_sub(self.out) + 1
+    }
+}
+
+impl From<u32> for Extent {
+    /// `seq` positions, one answer.
+    fn from(seq: u32) -> Self {
+        Self { seq, out: 1 }
+    }
 }
 
 impl Dim {
-    /// The number of this dimension in a run with `seq` positions.
-    pub const fn at(self, seq: u32) -> u32 {
+    /// The number of this dimension in a run.
+    pub const fn at(self, extent: Extent) -> u32 {
         match self {
             Self::Fixed(n) => n,
-            Self::Seq => seq,
+            Self::Seq => extent.seq,
+            Self::Out => extent.out,
         }
     }
 }
@@ -77,19 +114,20 @@ pub struct TensorType {
 }
 
 impl TensorType {
-    /// Dimensions of a run with `seq` positions.
-    pub fn dims(&self, seq: u32) -> Vec<usize> {
-        self.shape.iter().map(|d| d.at(seq) as usize).collect()
+    /// Dimensions of a run.
+    pub fn dims(&self, extent: impl Into<Extent>) -> Vec<usize> {
+        let extent = extent.into();
+        self.shape.iter().map(|d| d.at(extent) as usize).collect()
     }
 
-    /// Elements of a run with `seq` positions (shapes are validated, so this can't overflow).
-    pub fn len(&self, seq: u32) -> usize {
-        self.dims(seq).iter().product()
+    /// Elements of a run (shapes are validated, so this can't overflow).
+    pub fn len(&self, extent: impl Into<Extent>) -> usize {
+        self.dims(extent).iter().product()
     }
 
     /// Whether the shape has no elements; never true of a validated shape.
     pub fn is_empty(&self) -> bool {
-        self.len(1) == 0
+        self.len(1u32) == 0
     }
 }
 

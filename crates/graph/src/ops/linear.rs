@@ -1,8 +1,8 @@
 //! linear, conv2d, matmul: exact dot products, then requantisation.
 
-use super::{Place, Source, coordinates, last, requant};
+use super::{Place, Source, coordinates, last, one, requant};
 use crate::{
-    consts::{ConstKind, WeightView},
+    consts::{ConstKind, RowValues, WeightView},
     error::GraphError,
     node::{ConstId, Requant, Window},
     types::DType,
@@ -27,7 +27,7 @@ fn dot(x: &[i32], w: impl Iterator<Item = i32>) -> i64 {
         .sum()
 }
 
-/// `[…, k] → […, n]`: `sat(rnd(bias_r + Σ_c w_rc·x_c, shift_r))`.
+/// `[…, k] → […, n]`: `sat(rnd(bias_r + Σ_c w_rc·x_c, shift_r − e))`, e the second operand's exponent of the row, if there is one.
 pub(super) fn linear<S: Source>(
     place: &Place<'_>,
     index: usize,
@@ -39,8 +39,17 @@ pub(super) fn linear<S: Source>(
     let (position, row) = (index / n, index % n);
     let x = src.slice(0, position * k, k)?;
     let bytes = src.row(weights, row as u32)?;
-    let w = parse(weight_dtype(place, weights)?, &bytes)?;
-    Ok(requant(i64::from(w.bias) + dot(&x, w.iter()), w.shift, out))
+    let w = RowValues::parse(&place.kind(weights)?, &bytes).ok_or_else(|| {
+        GraphError::evidence("weight row is malformed or its shift is out of range")
+    })?;
+    let exponent = match place.operands.len() {
+        2 => one(src, 1, position)?,
+        _ => 0,
+    };
+    // the bounds keep the difference within −15 … 31; the clamp keeps the definition total
+    let shift = (i32::from(w.shift) - exponent).clamp(-15, 31) as i8;
+    let acc = i64::from(w.bias) + dot(&x, w.values.iter().copied());
+    Ok(requant(acc, shift, out))
 }
 
 /// `[h, w, c] → [oh, ow, n]`: the same over a patch in order `[kh][kw][c/groups]`; cells outside the image are 0.

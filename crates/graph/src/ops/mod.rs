@@ -4,11 +4,13 @@
 //! in a dispute it is the opened evidence; when evidence is built it is a recorder. So there is nothing that could drift apart.
 
 mod elementwise;
+mod language;
 mod linear;
 mod moves;
 mod norm;
 mod pool;
 mod reduce;
+pub mod sample;
 
 use std::borrow::Cow;
 
@@ -16,9 +18,11 @@ use crate::{
     consts::ConstKind,
     error::GraphError,
     node::{ConstId, Op, Requant},
+    sampling::Sampling,
     types::DType,
 };
 
+pub use language::{exponent_of, rms_norm_unit};
 pub use norm::{inverse_sqrt, layer_norm_unit, softmax_exp};
 
 /// Where an element takes its inputs from. Indices are checked by the source.
@@ -34,6 +38,18 @@ pub trait Source {
     /// # Errors
     /// When the source does not have it.
     fn row(&self, constant: ConstId, row: u32) -> Result<Cow<'_, [u8]>, GraphError>;
+
+    /// The run's sampling statement.
+    ///
+    /// # Errors
+    /// When the source has none.
+    fn sampling(&self) -> Result<&Sampling, GraphError>;
+
+    /// Bitmap of the tokens allowed at answered position `row`.
+    ///
+    /// # Errors
+    /// When the source does not have it.
+    fn mask(&self, row: u32) -> Result<Cow<'_, [u8]>, GraphError>;
 }
 
 /// A node in a run: operator and the dimensions of its operands and output.
@@ -65,7 +81,7 @@ impl Place<'_> {
     }
 }
 
-/// `rnd(v, k)`: rounding right shift (half up), or exact left shift for negative `k`.
+/// `rnd(v, k)`: rounding right shift (half up), or exact left shift for negative `k`; `k` at most 63, `|v|` below 2^62.
 pub const fn rnd(v: i64, k: i8) -> i64 {
     if k > 0 {
         (v + (1 << (k - 1))) >> k
@@ -115,6 +131,25 @@ pub fn element<S: Source>(place: &Place<'_>, index: usize, src: &S) -> Result<i3
         Op::Reshape { .. } => one(src, 0, index),
         Op::Slice { axis, start, .. } => moves::slice(place, index, src, *axis, *start),
         Op::Concat { axis } => moves::concat(place, index, src, *axis),
+        Op::Lift { weights, out } => language::lift(place, index, src, *weights, out),
+        Op::RmsNorm { params, eps, out } => {
+            language::rms_norm(place, index, src, *params, *eps, out)
+        }
+        Op::Rope { rows, out } => language::rope(place, index, src, *rows, out),
+        Op::Mul { out } => language::mul(index, src, out),
+        Op::Exponent { bits } => language::exponent(place, index, src, *bits),
+        Op::Normalise { out } => language::normalise(place, index, src, out),
+        Op::Scores { heads, kv_heads } => language::scores(place, index, src, *heads, *kv_heads),
+        Op::CausalExp { table, shifts } => language::causal_exp(place, index, src, *table, shifts),
+        Op::Mix { bits, out, .. } => language::mix(place, index, src, *bits, out),
+        Op::Tail => language::tail(place, index, src),
+        Op::Adjust { scale } => sample::adjust(place, index, src, *scale),
+        Op::BlockMax { block } => sample::block_max(place, index, src, *block),
+        Op::Gap { limit } => sample::gap(place, index, src, *limit),
+        Op::Census { block, .. } => sample::census(place, index, src, *block),
+        Op::Cut { table } => sample::cut(place, index, src, *table),
+        Op::Mass { table, block } => sample::mass(place, index, src, *table, *block),
+        Op::Pick { table, block } => sample::pick(place, index, src, *table, *block),
     }
 }
 

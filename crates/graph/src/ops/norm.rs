@@ -46,14 +46,7 @@ pub(super) fn layer_norm<S: Source>(
     let (row, col) = (index / n, index % n);
     let x = src.slice(0, row * n, n)?;
     let unit = layer_norm_unit(&x, eps);
-    let bytes = src.row(params, 0)?;
-    let cell = bytes
-        .as_chunks::<6>()
-        .0
-        .get(col)
-        .ok_or_else(|| GraphError::evidence("norm row too short"))?;
-    let [a, b, c, d, e, f] = *cell;
-    let (gain, bias) = (i16::from_le_bytes([a, b]), i32::from_le_bytes([c, d, e, f]));
+    let (gain, bias) = norm_cell(&src.row(params, 0)?, col)?;
     let u = unit
         .get(col)
         .copied()
@@ -63,6 +56,17 @@ pub(super) fn layer_norm<S: Source>(
         out.shift,
         out,
     ))
+}
+
+/// Gain and bias of one channel of a `norm` constant.
+pub(super) fn norm_cell(bytes: &[u8], col: usize) -> Result<(i16, i32), GraphError> {
+    match bytes.as_chunks::<6>().0.get(col) {
+        Some([a, b, c, d, e, f]) => Ok((
+            i16::from_le_bytes([*a, *b]),
+            i32::from_le_bytes([*c, *d, *e, *f]),
+        )),
+        None => Err(GraphError::evidence("norm row too short")),
+    }
 }
 
 /// `e_j` of docs/graph.md for one row of scores.
