@@ -32,6 +32,9 @@ macro_rules! multiversion {
     };
 }
 
+pub mod blocks;
+#[cfg(target_arch = "x86_64")]
+mod blocks_avx512;
 pub mod bytes;
 pub mod columns;
 pub mod conv;
