@@ -36,6 +36,8 @@ pub struct Case<'a> {
     pub extent: Extent,
     /// The receipt's hash of the sampling statement; read of generative graphs only.
     pub sampling_hash: &'a Hash,
+    /// The receipt's root over the token masks of the answered positions; read where a mask is opened.
+    pub mask_root: &'a Hash,
     /// The receipt's commitments and trace root.
     pub input_commit: &'a Hash,
     /// See `input_commit`.
@@ -343,9 +345,9 @@ impl<'a> Opened<'a> {
                     &leaf_hash(Family::Mask, &mask.bytes),
                     &mask.path,
                 );
-                if root != Some(sampling.mask_root) {
+                if root.as_ref() != Some(case.mask_root) || !sampling.is_masked() {
                     return Err(GraphError::evidence(
-                        "the mask does not hash to the statement's root",
+                        "the mask does not hash to the receipt's root",
                     ));
                 }
                 Some((mask.row, mask.bytes.as_slice()))

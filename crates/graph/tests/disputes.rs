@@ -3,7 +3,7 @@
 mod common;
 
 use assay_graph::{
-    Data, Graph, NodeId, Structure, Tensor,
+    Data, Extent, Graph, NodeId, Sampling, Statement, Structure, Tensor,
     arbiter::{Case, Verdict, judge},
     eval,
     evidence::{Evidence, Prover, first_difference},
@@ -12,7 +12,7 @@ use assay_graph::{
     ops::element,
     trace::{Family, Hash, Tree, TreeView, input_commit, leaf_hash, output_commit},
 };
-use common::{Rng, encoder_graph, ids, image_graph, image_input};
+use common::{Rng, encoder_graph, generate, ids, image_graph, image_input, language_graph};
 
 const SALT: Hash = [7; 32];
 
@@ -28,8 +28,8 @@ fn blocks(layout: &Layout, node: NodeId, t: &Tensor) -> Vec<Hash> {
     }
 }
 
-fn committed(layout: &Layout, values: &[Tensor]) -> Tree {
-    let mut leaves = vec![input_commit(&SALT, &values[0].data.to_bytes())];
+fn committed(layout: &Layout, values: &[Tensor], input: &[u8]) -> Tree {
+    let mut leaves = vec![input_commit(&SALT, input)];
     for node in layout.checkpoints() {
         leaves.extend(blocks(layout, node, &values[node as usize]));
     }
@@ -51,15 +51,25 @@ fn segment(layout: &Layout, segment: u32, values: &[Tensor]) -> Tree {
 }
 
 /// Runs the graph with one element of `node` replaced after it was computed.
-fn run_flipped(graph: &Graph, input: &Tensor, node: NodeId, at: usize, by: i32) -> Vec<Tensor> {
-    let honest = eval::run(graph, input).unwrap();
-    let seq = eval::check_input(graph, input).unwrap();
+fn run_flipped(
+    graph: &Graph,
+    input: &Tensor,
+    (out, statement): (u32, Option<&Statement>),
+    node: NodeId,
+    at: usize,
+    by: i32,
+) -> Vec<Tensor> {
+    let honest = eval::run_with(graph, input, out, statement).unwrap();
+    let seq = Extent {
+        seq: eval::check_input(graph, input).unwrap(),
+        out,
+    };
     let kinds: Vec<_> = graph.consts().iter().map(|c| c.kind()).collect();
-    let mut out: Vec<Tensor> = Vec::new();
+    let mut values_so_far: Vec<Tensor> = Vec::new();
     for (i, t) in honest.iter().enumerate() {
         let mut values = t.data.to_i32();
         if i > node as usize {
-            struct Src<'a>(&'a Graph, Vec<Vec<i32>>);
+            struct Src<'a>(&'a Graph, Vec<Vec<i32>>, Option<&'a Statement>);
             impl assay_graph::ops::Source for Src<'_> {
                 fn slice(
                     &self,
@@ -76,14 +86,24 @@ fn run_flipped(graph: &Graph, input: &Tensor, node: NodeId, at: usize, by: i32) 
                 ) -> Result<std::borrow::Cow<'_, [u8]>, assay_graph::GraphError> {
                     Ok(self.0.consts()[c as usize].row(r).unwrap().into())
                 }
+                fn sampling(&self) -> Result<&Sampling, assay_graph::GraphError> {
+                    Ok(&self.2.unwrap().sampling)
+                }
+                fn mask(
+                    &self,
+                    row: u32,
+                ) -> Result<std::borrow::Cow<'_, [u8]>, assay_graph::GraphError> {
+                    Ok(self.2.unwrap().masks[row as usize].as_slice().into())
+                }
             }
             let src = Src(
                 graph,
                 graph.nodes()[i]
                     .inputs
                     .iter()
-                    .map(|p| out[*p as usize].data.to_i32())
+                    .map(|p| values_so_far[*p as usize].data.to_i32())
                     .collect(),
+                statement,
             );
             let place = eval::place(graph.nodes(), graph.types(), &kinds, i as u32, seq).unwrap();
             values = (0..values.len())
@@ -93,7 +113,7 @@ fn run_flipped(graph: &Graph, input: &Tensor, node: NodeId, at: usize, by: i32) 
         if i == node as usize {
             values[at] = if values[at] == by { by ^ 1 } else { by };
         }
-        out.push(
+        values_so_far.push(
             Tensor::new(
                 t.dims.clone(),
                 Data::from_i32(t.data.dtype(), &values).unwrap(),
@@ -101,19 +121,26 @@ fn run_flipped(graph: &Graph, input: &Tensor, node: NodeId, at: usize, by: i32) 
             .unwrap(),
         );
     }
-    out
+    values_so_far
 }
 
 struct Dispute<'a> {
     graph: &'a Graph,
     structure: Structure,
     layout: Layout,
-    seq: u32,
+    seq: Extent,
     trees: ConstTrees,
+    statement: Option<Statement>,
+    /// Canonical input; of a generative graph the prompt.
+    input: Vec<u8>,
 }
 
 impl<'a> Dispute<'a> {
-    fn new(graph: &'a Graph, seq: u32) -> Self {
+    fn new(graph: &'a Graph, input: &Tensor, seq: u32) -> Self {
+        Self::of(graph, input.data.to_bytes(), seq.into(), None)
+    }
+
+    fn of(graph: &'a Graph, input: Vec<u8>, seq: Extent, statement: Option<Statement>) -> Self {
         let structure = graph.structure();
         let layout = Layout::new(&structure, seq);
         Self {
@@ -122,14 +149,16 @@ impl<'a> Dispute<'a> {
             layout,
             seq,
             trees: ConstTrees::new(graph.consts()),
+            statement,
+            input,
         }
     }
 
     /// The way of docs/protocol.md, without the chain. Returns the verdict, the evidence's size and whether a segment was opened.
     fn play(&self, theirs: &[Tensor], own: &[Tensor], whole_block: bool) -> (Verdict, usize, bool) {
         let (asserted, honest) = (
-            committed(&self.layout, theirs),
-            committed(&self.layout, own),
+            committed(&self.layout, theirs, &self.input),
+            committed(&self.layout, own, &self.input),
         );
         let leaf = (0..honest.leaves())
             .find(|i| asserted.node(0, *i) != honest.node(0, *i))
@@ -146,7 +175,8 @@ impl<'a> Dispute<'a> {
             );
         }
         let salt = SALT;
-        let input = own[0].data.to_bytes();
+        let input = self.input.clone();
+        let output = theirs.last().unwrap().data.to_bytes();
         let node = match self.layout.committed_leaf(leaf).unwrap() {
             Leaf::Block { node, .. } => node,
             other => {
@@ -158,6 +188,8 @@ impl<'a> Dispute<'a> {
                     committed: &view,
                     segment: None,
                     input: (&salt, &input),
+                    output: &output,
+                    statement: self.statement.as_ref(),
                 };
                 let evidence = prover.commitment(other).unwrap();
                 let case = self.case(
@@ -208,6 +240,8 @@ impl<'a> Dispute<'a> {
             committed: &view,
             segment: inner.then_some((number, &segment_view)),
             input: (&salt, &input),
+            output: &output,
+            statement: self.statement.as_ref(),
         };
         let bytes = theirs[node as usize].data.to_bytes();
         let at = block as usize * self.layout.block_bytes();
@@ -248,8 +282,12 @@ impl<'a> Dispute<'a> {
             structure: &self.structure,
             tables_root: &self.trees.tables_root(),
             weights_root: &self.trees.weights_root(),
-            seq: self.seq,
-            input_commit: &input_commit(&SALT, &theirs[0].data.to_bytes()),
+            extent: self.seq,
+            sampling_hash: &self
+                .statement
+                .as_ref()
+                .map_or([0; 32], |s| s.sampling.hash()),
+            input_commit: &input_commit(&SALT, &self.input),
             output_commit: &output_commit(&SALT, &theirs.last().unwrap().data.to_bytes()),
             trace_root: &asserted.root(),
             segment,
@@ -262,7 +300,7 @@ impl<'a> Dispute<'a> {
 }
 
 fn flips_everywhere(graph: &Graph, input: &Tensor, seq: u32) {
-    let dispute = Dispute::new(graph, seq);
+    let dispute = Dispute::new(graph, input, seq);
     let own = eval::run(graph, input).unwrap();
     let mut rng = Rng(99);
     let mut segments = 0;
@@ -275,9 +313,9 @@ fn flips_everywhere(graph: &Graph, input: &Tensor, seq: u32) {
             let at = rng.next() as usize % n;
             let (lo, hi) = own[node as usize].data.dtype().range();
             let by = rng.range(i64::from(lo.max(-40000)), i64::from(hi.min(40000)));
-            let theirs = run_flipped(graph, input, node, at, by);
-            if committed(&dispute.layout, &theirs).root() == committed(&dispute.layout, &own).root()
-            {
+            let theirs = run_flipped(graph, input, (1, None), node, at, by);
+            let root = |values| committed(&dispute.layout, values, &dispute.input).root();
+            if root(&theirs) == root(&own) {
                 continue; // the change died out before the next checkpoint: nothing false was asserted
             }
             let (verdict, bytes, inner) = dispute.play(&theirs, &own, false);
@@ -323,9 +361,9 @@ fn a_changed_element_of_any_encoder_operator_loses() {
 fn an_honest_asserter_wins_at_every_leaf() {
     let graph = image_graph(5, true);
     let input = image_input(5);
-    let dispute = Dispute::new(&graph, 1);
+    let dispute = Dispute::new(&graph, &input, 1);
     let own = eval::run(&graph, &input).unwrap();
-    let tree = committed(&dispute.layout, &own);
+    let tree = committed(&dispute.layout, &own, &dispute.input);
     let view = TreeView::new(&tree);
     let bytes = own[0].data.to_bytes();
     let prover = Prover {
@@ -336,6 +374,8 @@ fn an_honest_asserter_wins_at_every_leaf() {
         committed: &view,
         segment: None,
         input: (&SALT, &bytes),
+        output: &[],
+        statement: None,
     };
     for leaf in 0..tree.leaves() {
         let hash = tree.node(0, leaf).unwrap();
@@ -378,9 +418,9 @@ fn an_honest_asserter_wins_at_every_leaf() {
 fn evidence_that_is_not_exactly_what_is_read_is_refused() {
     let graph = encoder_graph(4, 20, true);
     let input = ids(4, 20);
-    let dispute = Dispute::new(&graph, 20);
+    let dispute = Dispute::new(&graph, &input, 20);
     let own = eval::run(&graph, &input).unwrap();
-    let tree = committed(&dispute.layout, &own);
+    let tree = committed(&dispute.layout, &own, &dispute.input);
     let view = TreeView::new(&tree);
     let bytes = own[0].data.to_bytes();
     let number = dispute
@@ -397,6 +437,8 @@ fn evidence_that_is_not_exactly_what_is_read_is_refused() {
         committed: &view,
         segment: Some((number, &seg_view)),
         input: (&SALT, &bytes),
+        output: &[],
+        statement: None,
     };
     let root = seg.root();
     for leaf in 0..seg.leaves() {
@@ -458,9 +500,12 @@ fn evidence_that_is_not_exactly_what_is_read_is_refused() {
 #[test]
 fn false_commitments_lose() {
     let graph = image_graph(6, true);
-    let dispute = Dispute::new(&graph, 1);
-    let own = eval::run(&graph, &image_input(6)).unwrap();
-    let mut leaves = committed(&dispute.layout, &own).leaf_hashes().to_vec();
+    let input = image_input(6);
+    let dispute = Dispute::new(&graph, &input, 1);
+    let own = eval::run(&graph, &input).unwrap();
+    let mut leaves = committed(&dispute.layout, &own, &dispute.input)
+        .leaf_hashes()
+        .to_vec();
     // a last leaf that opens to another answer than the trace's
     let lie = output_commit(&SALT, &[9, 0, 0, 0]);
     let last = leaves.len() - 1;
@@ -476,13 +521,17 @@ fn false_commitments_lose() {
         committed: &view,
         segment: None,
         input: (&SALT, &bytes),
+        output: &[],
+        statement: None,
     };
     let evidence = prover.commitment(Leaf::OutputCommit).unwrap();
     let case = Case {
         structure: &dispute.structure,
         tables_root: &dispute.trees.tables_root(),
         weights_root: &dispute.trees.weights_root(),
-        seq: 1,
+        extent: 1.into(),
+        sampling_hash: &[0; 32],
+        mask_root: &[0; 32],
         input_commit: &input_commit(&SALT, &bytes),
         output_commit: &lie,
         trace_root: &asserted.root(),
@@ -512,8 +561,8 @@ fn another_number_of_positions_than_the_input_has_loses() {
     for positions in [1usize, 11, 13, 40] {
         let other = ids(9, positions);
         let theirs = eval::run(&graph, &other).unwrap();
-        let dispute = Dispute::new(&graph, positions as u32);
-        let asserted = committed(&dispute.layout, &theirs);
+        let dispute = Dispute::new(&graph, &other, positions as u32);
+        let asserted = committed(&dispute.layout, &theirs, &dispute.input);
         let evidence = Evidence {
             input: Some((SALT, truth.clone())),
             ..Evidence::default()
@@ -527,7 +576,9 @@ fn another_number_of_positions_than_the_input_has_loses() {
                 structure: &dispute.structure,
                 tables_root: &dispute.trees.tables_root(),
                 weights_root: &dispute.trees.weights_root(),
-                seq: positions as u32,
+                extent: (positions as u32).into(),
+                sampling_hash: &[0; 32],
+                mask_root: &[0; 32],
                 input_commit: &input_commit(&SALT, &truth),
                 output_commit: &output_commit(&SALT, &theirs.last().unwrap().data.to_bytes()),
                 trace_root: &asserted.root(),
@@ -542,5 +593,69 @@ fn another_number_of_positions_than_the_input_has_loses() {
                 "{positions} positions"
             );
         }
+    }
+}
+
+/// One element of every node of a language model changed, sampled tokens included: the claimed tokens are put in, and the first wrong leaf is judged.
+#[test]
+fn a_changed_element_of_any_language_operator_loses() {
+    let graph = language_graph(2, 2, 24);
+    let mut rng = Rng(7);
+    for masked in [false, true] {
+        let mut statement = Statement {
+            sampling: Sampling {
+                temperature: 3 << 16,
+                top_k: 50,
+                top_p: 65_000,
+                repetition: 70_000,
+                seed: [5; 32],
+                ..Sampling::default()
+            },
+            masks: Vec::new(),
+        };
+        if masked {
+            statement.masks = vec![vec![0xFF; 9], vec![0x3F; 9], vec![0xFC; 9], vec![0xFF; 9]];
+            let tree = assay_graph::sampling::mask_tree(statement.masks.iter().map(Vec::as_slice));
+            statement.sampling.mask_root = tree.root();
+        }
+        let prompt = [3, 1, 4, 1, 5, 9, 2];
+        let (tokens, answer) = generate(&graph, &prompt, 4, &statement);
+        let input = Data::I32(prompt.to_vec()).to_bytes();
+        let extent = Extent::answering(7, 4).unwrap();
+        let dispute = Dispute::of(&graph, input, extent, Some(statement.clone()));
+        let mut caught = 0;
+        for node in 0..graph.nodes().len() as NodeId {
+            for _ in 0..5 {
+                let honest = eval::run_with(&graph, &tokens, 4, Some(&statement)).unwrap();
+                let n = honest[node as usize].data.len();
+                let at = rng.next() as usize % n;
+                let by = match node {
+                    0 => rng.range(0, 69),
+                    _ => honest[node as usize].data.get(at).unwrap() ^ (1 << (rng.next() % 5)),
+                };
+                let theirs = run_flipped(&graph, &tokens, (4, Some(&statement)), node, at, by);
+                // what a challenger knows is the claimed answer
+                let claimed = theirs.last().unwrap().data.to_i32();
+                let forced: Vec<i32> = prompt.iter().chain(&claimed[..3]).copied().collect();
+                let Ok(forced) = Tensor::new(vec![10], Data::I32(forced)) else {
+                    unreachable!()
+                };
+                let Ok(own) = eval::run_with(&graph, &forced, 4, Some(&statement)) else {
+                    continue; // a token outside the vocabulary: no honest run has it
+                };
+                let root = |values| committed(&dispute.layout, values, &dispute.input).root();
+                if root(&theirs) == root(&own) {
+                    continue;
+                }
+                let (verdict, bytes, _) = dispute.play(&theirs, &own, false);
+                assert_eq!(verdict, Verdict::AsserterWrong, "node {node} element {at}");
+                assert!(bytes <= 64 << 10, "{bytes} bytes for node {node}");
+                caught += 1;
+            }
+        }
+        assert!(caught > 100, "{caught} lies were told");
+        // the honest run stands
+        let own = eval::run_with(&graph, &tokens, 4, Some(&statement)).unwrap();
+        assert_eq!(own.last().unwrap().data.to_i32(), answer);
     }
 }

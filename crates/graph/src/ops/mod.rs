@@ -43,13 +43,17 @@ pub trait Source {
     ///
     /// # Errors
     /// When the source has none.
-    fn sampling(&self) -> Result<&Sampling, GraphError>;
+    fn sampling(&self) -> Result<&Sampling, GraphError> {
+        Err(GraphError::evidence("there is no sampling statement"))
+    }
 
     /// Bitmap of the tokens allowed at answered position `row`.
     ///
     /// # Errors
     /// When the source does not have it.
-    fn mask(&self, row: u32) -> Result<Cow<'_, [u8]>, GraphError>;
+    fn mask(&self, row: u32) -> Result<Cow<'_, [u8]>, GraphError> {
+        Err(GraphError::evidence(format!("there is no mask {row}")))
+    }
 }
 
 /// A node in a run: operator and the dimensions of its operands and output.

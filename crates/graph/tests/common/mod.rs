@@ -2,8 +2,8 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 use assay_graph::{
-    DType, Data, Dim, Graph, GraphBuilder, Header, NodeId, Op, Requant, Tensor, TensorType,
-    WeightRow, Window,
+    BlockRow, DType, Data, Dim, Graph, GraphBuilder, Header, NodeId, Op, Requant, Tensor,
+    TensorType, WeightRow, Window,
 };
 
 /// xorshift64*: seeded, no dependency.
@@ -431,4 +431,219 @@ pub fn ids(seed: u64, n: usize) -> Tensor {
         Data::I32((0..n).map(|_| rng.range(0, 39)).collect()),
     )
     .unwrap()
+}
+
+/// Vocabulary of [`language_graph`].
+pub const VOCABULARY: u32 = 70;
+
+fn block_rows(rng: &mut Rng, rows: usize, cols: usize, bits: u8, shift: i8) -> Vec<BlockRow> {
+    let offsets = bits == 4;
+    (0..rows)
+        .map(|_| BlockRow {
+            shift,
+            bias: rng.range(-2000, 2000),
+            steps: (0..cols / 32).map(|_| rng.range(1, 60) as i16).collect(),
+            offsets: (0..if offsets { cols / 32 } else { 0 })
+                .map(|_| rng.range(-500, -100) as i16)
+                .collect(),
+            codes: (0..cols)
+                .map(|_| rng.range(0, (1 << bits) - 1) as u8)
+                .collect(),
+        })
+        .collect()
+}
+
+fn limited(shift: i8, dtype: DType, most: i32) -> Requant {
+    Requant {
+        shift,
+        dtype,
+        lo: -most,
+        hi: most,
+    }
+}
+
+/// A decoder of `layers` layers with every operator of language models: d = 32, 2 heads over 1 key head of 16, feed-forward 64.
+pub fn language_graph(seed: u64, layers: usize, max_seq: u32) -> Graph {
+    let mut rng = Rng(seed | 1);
+    let mut b = GraphBuilder::new(Header {
+        max_seq,
+        block_bits: 10,
+    });
+    let (d, heads, kv, size, inner) = (32usize, 2u16, 1u16, 16usize, 64usize);
+    let tokens = b
+        .input(TensorType {
+            dtype: DType::I32,
+            shape: vec![Dim::Seq],
+            lo: 0,
+            hi: VOCABULARY as i32 - 1,
+        })
+        .unwrap();
+    let rows = block_rows(&mut rng, VOCABULARY as usize, d, 8, 14);
+    let words = b.blocks(8, 32, &rows).unwrap();
+    let residual = limited(0, DType::I32, (1 << 29) - 1);
+    let lift = Op::Lift {
+        weights: words,
+        out: limited(-14, DType::I32, (1 << 29) - 1),
+    };
+    let mut h = b.push("words", lift, &[tokens], true).unwrap();
+    let angles: Vec<i32> = (0..max_seq as usize)
+        .flat_map(|t| {
+            let turn = move |i: usize| t as f64 / 50f64.powf(i as f64 / (size / 2) as f64);
+            let cos = (0..size / 2).map(move |i| (16384.0 * turn(i).cos()).round() as i32);
+            cos.chain((0..size / 2).map(move |i| (16384.0 * turn(i).sin()).round() as i32))
+        })
+        .collect();
+    let angles = b.rows(DType::I16, size, &angles).unwrap();
+    let exp: Vec<i32> = (0..256)
+        .map(|i| match i {
+            255 => 0,
+            _ => (2048.0 * (-f64::from(i) / 16.0).exp2()).round() as i32,
+        })
+        .collect();
+    let exp = b.table(DType::I16, &exp).unwrap();
+    let silu: Vec<i32> = (-32768..32768)
+        .map(|x| {
+            let v = f64::from(x) / 256.0;
+            (256.0 * v / (1.0 + (-v).exp())).round() as i32
+        })
+        .collect();
+    let silu = b.table(DType::I16, &silu).unwrap();
+    let norm = |b: &mut GraphBuilder, rng: &mut Rng, x: NodeId| {
+        let gains: Vec<(i16, i32)> = (0..d).map(|_| (rng.range(4000, 30000) as i16, 0)).collect();
+        let params = b.norm(&gains).unwrap();
+        let op = Op::RmsNorm {
+            params,
+            eps: 3,
+            out: limited(15, DType::I16, 32639),
+        };
+        b.push("norm", op, &[x], false).unwrap()
+    };
+    let linear = |b: &mut GraphBuilder, rows: &[BlockRow], bits: u8, x: &[NodeId], out: Requant| {
+        let weights = b.blocks(bits, 32, rows).unwrap();
+        b.push("linear", Op::Linear { weights, out }, x, false)
+            .unwrap()
+    };
+    for _ in 0..layers {
+        let z = norm(&mut b, &mut rng, h);
+        let rows = block_rows(&mut rng, d, d, 4, 9);
+        let q = linear(&mut b, &rows, 4, &[z], limited(0, DType::I16, 32639));
+        let rows = block_rows(&mut rng, size, d, 5, 9);
+        let k = linear(&mut b, &rows, 5, &[z], limited(0, DType::I16, 32639));
+        let rows = block_rows(&mut rng, size, d, 6, 13);
+        let v = linear(&mut b, &rows, 6, &[z], limited(0, DType::I16, 2047));
+        let rope = |most| Op::Rope {
+            rows: angles,
+            out: limited(17, DType::I16, most),
+        };
+        let q = b.push("turn q", rope(4095), &[q], false).unwrap();
+        let k = b.push("turn k", rope(2047), &[k], false).unwrap();
+        let op = Op::Scores {
+            heads,
+            kv_heads: kv,
+        };
+        let s = b.push("scores", op, &[q, k], false).unwrap();
+        let op = Op::CausalExp {
+            table: exp,
+            shifts: vec![19, 18],
+        };
+        let e = b.push("weights", op, &[s], false).unwrap();
+        let op = Op::Transpose { perm: vec![1, 0] };
+        let v = b.push("values", op, &[v], false).unwrap();
+        let op = Op::Mix {
+            kv_heads: kv,
+            bits: 3,
+            out: limited(0, DType::I16, 32639),
+        };
+        let o = b.push("mix", op, &[e, v], false).unwrap();
+        let rows = block_rows(&mut rng, d, d, 4, 8);
+        let o = linear(&mut b, &rows, 4, &[o], residual);
+        let add = Op::Add {
+            left: [0, 0],
+            out: residual,
+        };
+        h = b.push("add", add.clone(), &[h, o], false).unwrap();
+        let z = norm(&mut b, &mut rng, h);
+        let rows = block_rows(&mut rng, inner, d, 4, 9);
+        let g = linear(&mut b, &rows, 4, &[z], limited(0, DType::I16, 32639));
+        let rows = block_rows(&mut rng, inner, d, 4, 9);
+        let u = linear(&mut b, &rows, 4, &[z], limited(0, DType::I16, 32500));
+        let a = b
+            .push("silu", Op::Lookup { table: silu }, &[g], false)
+            .unwrap();
+        let op = Op::Mul {
+            out: limited(0, DType::I32, 1 << 30),
+        };
+        let p = b.push("product", op, &[a, u], false).unwrap();
+        let x = b
+            .push("exponent", Op::Exponent { bits: 15 }, &[p], false)
+            .unwrap();
+        let op = Op::Normalise {
+            out: limited(0, DType::I16, 32639),
+        };
+        let p = b.push("normalised", op, &[p, x], false).unwrap();
+        let rows = block_rows(&mut rng, d, inner, 4, 24);
+        let f = linear(&mut b, &rows, 4, &[p, x], residual);
+        h = b.push("add", add, &[h, f], true).unwrap();
+    }
+    let t = b.push("tail", Op::Tail, &[h], false).unwrap();
+    let z = norm(&mut b, &mut rng, t);
+    let op = Op::Linear {
+        weights: words,
+        out: limited(0, DType::I16, 32639),
+    };
+    let logits = b.push("logits", op, &[z], false).unwrap();
+    sampler(&mut b, logits, tokens, [16, 24, 20]);
+    b.finish().unwrap()
+}
+
+/// The nodes from logits to the sampled token; `blocks` of maximum, census and mass.
+pub fn sampler(b: &mut GraphBuilder, logits: NodeId, tokens: NodeId, blocks: [u32; 3]) -> NodeId {
+    let falling: Vec<i32> = (0..256)
+        .map(|i| (16384.0 * (-f64::from(i) / 256.0).exp2()).round() as i32)
+        .collect();
+    let table = b.table(DType::I16, &falling).unwrap();
+    let limit = 5120;
+    let mut push = |name, op, inputs: &[NodeId]| b.push(name, op, inputs, false).unwrap();
+    let y = push("adjusted", Op::Adjust { scale: 8 }, &[logits, tokens]);
+    let m = push("maxima", Op::BlockMax { block: blocks[0] }, &[y]);
+    let m = push("maximum", Op::BlockMax { block: 65536 }, &[m]);
+    let d = push("gap", Op::Gap { limit }, &[y, m]);
+    let op = Op::Census {
+        block: blocks[1],
+        limit,
+    };
+    let c = push("census", op, &[d]);
+    let c = push("histogram", Op::ReduceSum, &[c]);
+    let cut = push("cut", Op::Cut { table }, &[c]);
+    let op = Op::Mass {
+        table,
+        block: blocks[2],
+    };
+    let mass = push("mass", op, &[d, cut]);
+    let op = Op::Pick {
+        table,
+        block: blocks[2],
+    };
+    push("pick", op, &[d, cut, mass])
+}
+
+/// Generates `out` tokens one at a time by the definition; prompt and answer as one tensor without the last token, and the answer.
+pub fn generate(
+    graph: &Graph,
+    prompt: &[i32],
+    out: u32,
+    statement: &assay_graph::Statement,
+) -> (Tensor, Vec<i32>) {
+    let mut answer: Vec<i32> = Vec::new();
+    let tokens = |answer: &[i32]| {
+        let all: Vec<i32> = prompt.iter().chain(answer).copied().collect();
+        Tensor::new(vec![all.len()], Data::I32(all)).unwrap()
+    };
+    for n in 1..=out {
+        let run = assay_graph::eval::run_with(graph, &tokens(&answer), n, Some(statement)).unwrap();
+        let sampled = run.last().unwrap().data.to_i32();
+        assert_eq!(sampled[..answer.len()], answer, "an earlier token changed");
+        answer.push(*sampled.last().unwrap());
+    }
+    (tokens(&answer[..answer.len() - 1]), answer)
 }
