@@ -310,8 +310,12 @@ impl Pass<'_> {
             | Op::Slice { .. }
             | Op::Tail
             | Op::BlockMax { .. } => x,
+            Op::Exponent { bits } => {
+                let peak = x.0.unsigned_abs().max(x.1.unsigned_abs());
+                let length = i64::from(u64::BITS - peak.leading_zeros());
+                (0, (length - i64::from(*bits)).max(0))
+            }
             Op::ArgMax
-            | Op::Exponent { .. }
             | Op::Adjust { .. }
             | Op::Gap { .. }
             | Op::Census { .. } => (i64::from(ty.lo), i64::from(ty.hi)),
