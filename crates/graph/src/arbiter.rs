@@ -172,7 +172,7 @@ fn is_legal_input(case: &Case<'_>, layout: &Layout, bytes: &[u8]) -> bool {
     bytes.len() == want && Data::from_bytes(ty.dtype, bytes).is_ok_and(in_range)
 }
 
-/// The last leaf must be the commitment of the receipt, and that must open to the committed blocks of the output node.
+/// The last leaf must be the commitment of the receipt, and that must open to the committed blocks of the output node. With the sampling statement in the evidence, an answer must also end where the statement ends it.
 fn judge_output(
     case: &Case<'_>,
     layout: &Layout,
@@ -206,7 +206,33 @@ fn judge_output(
     if evidence.blocks.len() as u64 != layout.blocks(node) || !evidence.rows.is_empty() {
         return Err(GraphError::evidence("superfluous evidence"));
     }
-    Ok(verdict(output_commit(salt, &bytes) == *case.output_commit))
+    if output_commit(salt, &bytes) != *case.output_commit {
+        return Ok(Verdict::AsserterWrong);
+    }
+    match &evidence.sampling {
+        Some(statement) => Ok(verdict(!goes_on(&statement_of(case, statement)?, &bytes))),
+        None => Ok(Verdict::AsserterRight),
+    }
+}
+
+/// Whether an answer has more tokens than its statement allows, or goes on after a token that ends it.
+fn goes_on(sampling: &Sampling, answer: &[u8]) -> bool {
+    let (tokens, _) = answer.as_chunks::<4>();
+    let ended = tokens
+        .iter()
+        .position(|t| sampling.stop.binary_search(&u32::from_le_bytes(*t)).is_ok());
+    tokens.len() as u64 > u64::from(sampling.max_out) || ended.is_some_and(|t| t + 1 < tokens.len())
+}
+
+/// The opened statement, if it is the receipt's.
+fn statement_of(case: &Case<'_>, bytes: &[u8]) -> Result<Sampling, GraphError> {
+    let sampling = Sampling::decode(bytes)?;
+    if sampling.hash() != *case.sampling_hash {
+        return Err(GraphError::evidence(
+            "the sampling statement is not the receipt's",
+        ));
+    }
+    Ok(sampling)
 }
 
 fn judge_element(
@@ -325,15 +351,7 @@ impl<'a> Opened<'a> {
         }
         let sampling = match &evidence.sampling {
             None => None,
-            Some(bytes) => {
-                let sampling = Sampling::decode(bytes)?;
-                if sampling.hash() != *case.sampling_hash {
-                    return Err(GraphError::evidence(
-                        "the sampling statement is not the receipt's",
-                    ));
-                }
-                Some(sampling)
-            }
+            Some(bytes) => Some(statement_of(case, bytes)?),
         };
         let mask = match (&evidence.mask, &sampling) {
             (None, _) => None,

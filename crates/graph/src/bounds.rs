@@ -315,10 +315,9 @@ impl Pass<'_> {
                 let length = i64::from(u64::BITS - peak.leading_zeros());
                 (0, (length - i64::from(*bits)).max(0))
             }
-            Op::ArgMax
-            | Op::Adjust { .. }
-            | Op::Gap { .. }
-            | Op::Census { .. } => (i64::from(ty.lo), i64::from(ty.hi)),
+            Op::ArgMax | Op::Adjust { .. } | Op::Gap { .. } | Op::Census { .. } => {
+                (i64::from(ty.lo), i64::from(ty.hi))
+            }
             _ => self.language(index, node, ty, x)?,
         };
         let narrow = |v: i64| v.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32;

@@ -44,7 +44,7 @@ pub struct Sampling {
     pub stop: Vec<u32>,
     /// Added to logits, natural units, ±100; ascending by token.
     pub bias: Vec<(u32, i32)>,
-    /// Root of the tree over the token masks, one leaf for each answered position; zero when nothing is masked.
+    /// `BLAKE3("assay grammar v1", grammar)` when the answer is constrained to a grammar, zero when nothing is masked. The root of the masks themselves ([`mask_tree`]) stands in the receipt.
     pub mask_root: Hash,
 }
 
@@ -241,7 +241,7 @@ impl Sampling {
 /// Bytes before the lists.
 const HEAD: usize = 101;
 
-/// Tree over the masks of the answered positions; [`Sampling::mask_root`] is its root.
+/// Tree over the masks of the answered positions; its root stands in the receipt (`extHash`).
 pub fn mask_tree<'a>(masks: impl IntoIterator<Item = &'a [u8]>) -> Tree {
     let leaves = masks
         .into_iter()

@@ -287,6 +287,10 @@ impl<'a> Dispute<'a> {
                 .statement
                 .as_ref()
                 .map_or([0; 32], |s| s.sampling.hash()),
+            mask_root: &self
+                .statement
+                .as_ref()
+                .map_or([0; 32], |s| s.sampling.mask_root),
             input_commit: &input_commit(&SALT, &self.input),
             output_commit: &output_commit(&SALT, &theirs.last().unwrap().data.to_bytes()),
             trace_root: &asserted.root(),

@@ -326,6 +326,63 @@ fn code_that_passes_16_bits_is_refused() {
     }
 }
 
+/// A row that passes the limit of one accumulator stands only if two limbs of its weights fit and its shift leaves room; the sum of the limbs is the definition.
+#[test]
+fn rows_of_two_limbs() {
+    let cols = 96;
+    let q = |w: i32, shift: i8| {
+        let mut b = GraphBuilder::new(Header {
+            max_seq: 1,
+            block_bits: 10,
+        });
+        let ty = assay_graph::TensorType {
+            dtype: assay_graph::DType::I16,
+            shape: vec![assay_graph::Dim::Fixed(cols)],
+            lo: -32639,
+            hi: 32639,
+        };
+        let x = b.input(ty).unwrap();
+        let row = assay_graph::WeightRow {
+            shift,
+            bias: 5,
+            values: (0..cols as i32).map(|i| w - i % 16).collect(),
+        };
+        let weights = b.weights(assay_graph::DType::I16, &[row]).unwrap();
+        let out = common::q(0, assay_graph::DType::I32);
+        b.push("row", assay_graph::Op::Linear { weights, out }, &[x], true)?;
+        b.finish()
+    };
+    // 96·32,639·w: one limb up to w = 340, two up to about 16 times that
+    assert!(q(340, 2).is_ok());
+    assert!(
+        matches!(q(400, 2), Err(GraphError::Bound { .. })),
+        "no room under the shift"
+    );
+    assert!(q(400, 4).is_ok());
+    assert!(q(5000, 8).is_ok());
+    assert!(matches!(q(6000, 8), Err(GraphError::Bound { .. })));
+    let graph = q(5000, 8).unwrap();
+    for sign in [1, -1] {
+        let x = vec![sign * 32639; cols as usize];
+        let input = Tensor::new(vec![cols as usize], Data::I16(x.clone())).unwrap();
+        let y = eval::run(&graph, &input).unwrap()[1].data.get(0).unwrap();
+        let (mut high, mut low) = (0i64, 5i64);
+        for (i, x) in x.iter().enumerate() {
+            let w = 5000 - i64::from(i as i32 % 16);
+            let h = (w + 8) >> 4;
+            high += h * i64::from(*x);
+            low += (w - 16 * h) * i64::from(*x);
+        }
+        assert!(high.abs() <= assay_graph::A_MAX && low.abs() <= assay_graph::A_MAX);
+        let carry = low.div_euclid(16);
+        let rest = low.rem_euclid(16);
+        // rnd(16·high + low, 8), from parts that fit their accumulators
+        let sum = high + carry;
+        assert_eq!(i64::from(y), (sum * 16 + rest + 128) >> 8);
+        assert!((16 * high + low).abs() > i64::from(i32::MAX));
+    }
+}
+
 proptest! {
     #[test]
     fn statement_bytes_are_canonical(bytes in proptest::collection::vec(any::<u8>(), 0..200), at in 0usize..400, bit in 0u8..8) {
