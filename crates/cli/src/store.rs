@@ -181,6 +181,7 @@ fn replay(
         output: run.output,
         trace_root: run.trace_root,
         n_leaves: run.n_leaves,
+        mask_root: B256::ZERO,
     })
 }
 

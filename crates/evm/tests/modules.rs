@@ -14,7 +14,8 @@ use assay_evm::{
     MODULE_CODE, TransactionOutcome,
 };
 use assay_modules::{
-    Arbiter, Call, Case, GenesisParams, ModelInfo, Modules, Outcome, SegmentInfo, Verdict,
+    Arbiter, Call, Case, GenesisParams, ModelInfo, Modules, Outcome, RunSize, SegmentInfo,
+    Verdict,
 };
 use assay_storage::MemoryStorage;
 use assay_types::{AccountRecord, Decoded, Recovered, StateDiff, StateView, ViewError};
@@ -39,10 +40,10 @@ impl Arbiter for NoModels {
     fn inspect(&self, _: &[u8], _: B256, _: B256) -> Result<ModelInfo, String> {
         Err("none".into())
     }
-    fn committed_leaves(&self, _: &[u8], _: u32) -> Result<u64, String> {
+    fn committed_leaves(&self, _: &[u8], _: RunSize) -> Result<u64, String> {
         Err("none".into())
     }
-    fn segment_of(&self, _: &[u8], _: u32, _: u64) -> Result<SegmentInfo, String> {
+    fn segment_of(&self, _: &[u8], _: RunSize, _: u64) -> Result<SegmentInfo, String> {
         Err("none".into())
     }
     fn judge(&self, _: &Case<'_>) -> Result<Verdict, String> {

@@ -89,6 +89,7 @@ async fn an_image_is_classified_however_it_is_sent() {
                 output: run.output.data.to_bytes(),
                 trace_root: run.root().into(),
                 n_leaves: run.tree.leaves(),
+                mask_root: alloy_primitives::B256::ZERO,
             })
         };
         let report = verify_bundle(&bundle, Some(&network.client), Some(&replay)).unwrap();

@@ -32,6 +32,15 @@ pub struct SegmentInfo {
     pub index: u64,
 }
 
+/// How large a run is, as its receipt says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunSize {
+    /// Positions or tokens of the input.
+    pub n_in: u32,
+    /// Tokens of the answer; 1 for models that generate nothing.
+    pub n_out: u32,
+}
+
 /// One disputed leaf, ready to be judged.
 #[derive(Clone, Copy, Debug)]
 pub struct Case<'a> {
@@ -41,8 +50,12 @@ pub struct Case<'a> {
     pub tables_root: B256,
     /// Root over the weights.
     pub weights_root: B256,
-    /// Positions of this run.
-    pub seq: u32,
+    /// Size of this run.
+    pub size: RunSize,
+    /// The receipt's hash of the sampling statement.
+    pub sampling_hash: B256,
+    /// The receipt's root over token masks (`extHash`).
+    pub mask_root: B256,
     /// Commitment to the input.
     pub input_commit: B256,
     /// Commitment to the output.
@@ -90,17 +103,23 @@ pub trait Arbiter: Send + Sync {
         weights_root: B256,
     ) -> Result<ModelInfo, String>;
 
-    /// Leaves of the committed tree of a run with `seq` positions.
+    /// Leaves of the committed tree of a run.
     ///
     /// # Errors
-    /// `seq` is 0 or above the model's largest.
-    fn committed_leaves(&self, structure: &[u8], seq: u32) -> Result<u64, String>;
+    /// The size is none that the model can run: no positions, too many, or several answers of a model that generates
+    /// nothing.
+    fn committed_leaves(&self, structure: &[u8], size: RunSize) -> Result<u64, String>;
 
     /// The segment that committed leaf `leaf` closes.
     ///
     /// # Errors
     /// `leaf` is no leaf of that run.
-    fn segment_of(&self, structure: &[u8], seq: u32, leaf: u64) -> Result<SegmentInfo, String>;
+    fn segment_of(
+        &self,
+        structure: &[u8],
+        size: RunSize,
+        leaf: u64,
+    ) -> Result<SegmentInfo, String>;
 
     /// Judges a case.
     ///

@@ -50,7 +50,7 @@ use std::sync::Arc;
 use alloy_primitives::{Address, Bytes, U256};
 use assay_storage::{Storage, StorageError};
 
-pub use arbiter::{Arbiter, Case, ModelInfo, SegmentInfo, Verdict};
+pub use arbiter::{Arbiter, Case, ModelInfo, RunSize, SegmentInfo, Verdict};
 pub use error::{Fault, Ruling};
 pub use genesis::GenesisParams;
 pub use parameters::Params;

@@ -161,14 +161,17 @@ fn an_open_request_takes_any_place_once() {
 }
 
 #[test]
-fn the_statement_that_was_asked_may_stand_beside_the_one_with_masks() {
+fn a_receipt_of_another_statement_is_not_paid() {
     let (mut w, leaves) = world();
     let (mut receipt, mut request) = w.draft(&shape(), &leaves);
     request.samplingHash = B256::repeat_byte(1);
     receipt.request_hash = request.eip712_hash_struct();
     receipt.sampling_hash = B256::repeat_byte(2);
     assert_error::<IClaims::RequestMismatch, _>(w.assert(&receipt, &request));
+    // Nor does it help to put the statement that was asked beside it.
     receipt.ext_hash = request.samplingHash;
+    assert_error::<IClaims::RequestMismatch, _>(w.assert(&receipt, &request));
+    receipt.sampling_hash = request.samplingHash;
     w.assert(&receipt, &request).unwrap();
 }
 

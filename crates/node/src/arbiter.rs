@@ -2,13 +2,13 @@
 
 use alloy_primitives::B256;
 use assay_graph::{
-    GraphError, Structure, arbiter,
+    Extent, GraphError, Structure, arbiter,
     evidence::Evidence,
     identity,
     layout::{Layout, Leaf, single_shot},
     node::SEMANTICS,
 };
-use assay_modules::{Arbiter, Case, ModelInfo, SegmentInfo, Verdict};
+use assay_modules::{Arbiter, Case, ModelInfo, RunSize, SegmentInfo, Verdict};
 
 /// Most bytes of evidence that are looked at: a whole block's inputs and rows, with paths.
 const MAX_EVIDENCE: usize = 512 << 10;
@@ -47,12 +47,19 @@ impl Arbiter for GraphArbiter {
         })
     }
 
-    fn committed_leaves(&self, structure: &[u8], seq: u32) -> Result<u64, String> {
-        Ok(layout(structure, seq)?.1.committed_leaves())
+    fn committed_leaves(&self, structure: &[u8], size: RunSize) -> Result<u64, String> {
+        let structure = Structure::from_bytes(structure).map_err(words)?;
+        Ok(Layout::new(&structure, extent(&structure, size)?).committed_leaves())
     }
 
-    fn segment_of(&self, structure: &[u8], seq: u32, leaf: u64) -> Result<SegmentInfo, String> {
-        let (_, layout) = layout(structure, seq)?;
+    fn segment_of(
+        &self,
+        structure: &[u8],
+        size: RunSize,
+        leaf: u64,
+    ) -> Result<SegmentInfo, String> {
+        let structure = Structure::from_bytes(structure).map_err(words)?;
+        let layout = Layout::new(&structure, extent(&structure, size)?);
         match layout.committed_leaf(leaf) {
             Some(Leaf::Block { node, block }) => {
                 let segment = layout.segment_of(node).unwrap_or(0);
@@ -88,7 +95,9 @@ impl Arbiter for GraphArbiter {
             structure: &structure,
             tables_root: &case.tables_root.0,
             weights_root: &case.weights_root.0,
-            seq: case.seq,
+            extent: extent(&structure, case.size)?,
+            sampling_hash: &case.sampling_hash.0,
+            mask_root: &case.mask_root.0,
             input_commit: &case.input_commit.0,
             output_commit: &case.output_commit.0,
             trace_root: &case.trace_root.0,
@@ -115,14 +124,16 @@ impl Arbiter for GraphArbiter {
     }
 }
 
-fn layout(structure: &[u8], seq: u32) -> Result<(Structure, Layout), String> {
-    let structure = Structure::from_bytes(structure).map_err(words)?;
-    if seq == 0 || seq > structure.header.max_seq {
-        return Err(format!(
-            "{seq} positions, the model takes 1 to {}",
-            structure.header.max_seq
-        ));
-    }
-    let layout = Layout::new(&structure, seq);
-    Ok((structure, layout))
+/// Positions of a run of this size, if the model can run it.
+fn extent(structure: &Structure, size: RunSize) -> Result<Extent, String> {
+    let RunSize { n_in, n_out } = size;
+    let extent = if structure.is_generative() {
+        Extent::answering(n_in, n_out)
+    } else {
+        (n_in > 0 && n_out == 1).then(|| Extent::from(n_in))
+    };
+    let limit = structure.header.max_seq;
+    extent
+        .filter(|extent| extent.seq <= limit)
+        .ok_or_else(|| format!("{n_out} answers to {n_in} positions, the model takes 1 to {limit}"))
 }

@@ -17,6 +17,16 @@ pub fn sampling_hash(statement: &[u8]) -> B256 {
     B256::from(*hasher.finalize().as_bytes())
 }
 
+/// BLAKE3 key-derivation context of grammars.
+const GRAMMAR_CONTEXT: &str = "assay grammar v1";
+
+/// `BLAKE3("assay grammar v1", canonical grammar)`: what a sampling statement names when an answer is constrained.
+pub fn grammar_hash(grammar: &[u8]) -> B256 {
+    let mut hasher = blake3::Hasher::new_derive_key(GRAMMAR_CONTEXT);
+    hasher.update(grammar);
+    B256::from(*hasher.finalize().as_bytes())
+}
+
 fn commit(context: &str, salt: B256, bytes: &[u8]) -> B256 {
     let mut hasher = blake3::Hasher::new_derive_key(context);
     hasher.update(salt.as_slice());

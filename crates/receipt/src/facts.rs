@@ -29,7 +29,8 @@ impl std::fmt::Display for Status {
 /// One fact, its status, and the same in words.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Fact {
-    /// Stable name: `signature`, `registered_key`, `request`, `input`, `output`, `sampling`, `claim_state`, `evidence`, `replay`.
+    /// Stable name: `signature`, `registered_key`, `request`, `input`, `output`, `claim_state`, `evidence`, `replay`; of
+    /// answers that were sampled also `sampling`, `grammar` (if constrained), `length`.
     pub name: &'static str,
     /// What is known.
     pub status: Status,

@@ -99,8 +99,7 @@ pub(crate) fn check_answers(receipt: &Receipt, request: &Request) -> Result<(), 
         ("inputCommit", receipt.input_commit == request.input_commit),
         (
             "samplingHash",
-            receipt.sampling_hash == request.sampling_hash
-                || receipt.ext_hash == request.sampling_hash,
+            receipt.sampling_hash == request.sampling_hash,
         ),
         ("nOut", receipt.n_out <= request.max_out),
         ("fee", receipt.fee <= request.max_fee),

@@ -9,7 +9,7 @@
 //! encoding; decoders check lengths first, refuse what is not canonical, never normalise and never panic. A
 //! verification reports every fact separately: what was checked, what it rests on, and what was not checked.
 //!
-//! Depends on `abi` alone (addresses and interfaces). Start reading at [`Receipt`], then
+//! Depends on `abi` (addresses and interfaces) and `graph` (the sampling statement). Start reading at [`Receipt`], then
 //! [`verify_bundle`].
 //!
 //! ```
@@ -30,6 +30,7 @@ mod form;
 mod json;
 mod receipt;
 mod request;
+mod sampled;
 mod signature;
 mod storage_proof;
 mod tier;
@@ -37,7 +38,9 @@ mod verify;
 mod wire;
 
 pub use bundle::{BUNDLE_VERSION, Bundle, MAX_BUNDLE_BYTES, Salt};
-pub use commit::{input_commit, opens_input, opens_output, output_commit, sampling_hash};
+pub use commit::{
+    grammar_hash, input_commit, opens_input, opens_output, output_commit, sampling_hash,
+};
 pub use domain::{DOMAIN_NAME, DOMAIN_VERSION, Domain};
 pub use error::ReceiptError;
 pub use exposure::{DETECTION_PER_AUDIT, required_exposure, stake_for};

@@ -67,7 +67,7 @@ pub struct Receipt {
     /// [`crate::output_commit`] of the canonical output bytes.
     #[serde(with = "fixed_hex")]
     pub output_commit: B256,
-    /// Hash of integer sampling parameters and seed; 0 where nothing is sampled.
+    /// [`crate::sampling_hash`] of the sampling statement; 0 where nothing is sampled.
     #[serde(with = "fixed_hex")]
     pub sampling_hash: B256,
     /// Input tokens, or 1 for models without positions.

@@ -30,8 +30,7 @@ pub struct Request {
     /// [`crate::input_commit`] of the canonical input bytes.
     #[serde(with = "fixed_hex")]
     pub input_commit: B256,
-    /// Hash of integer sampling parameters and seed; 0 where nothing is sampled. A receipt carries it as
-    /// `samplingHash`, or, where the token masks became known while answering, as `extHash`.
+    /// [`crate::sampling_hash`] of the sampling statement; 0 where nothing is sampled. The receipt has the same.
     #[serde(with = "fixed_hex")]
     pub sampling_hash: B256,
     /// Most output tokens; 1 for models that produce no tokens.

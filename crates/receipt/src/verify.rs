@@ -6,7 +6,7 @@ use alloy_primitives::{Address, B256};
 
 use crate::facts::{Fact, Report};
 use crate::{
-    Bundle, ReceiptError, Tier, input_commit, opens_input, opens_output, recover, sampling_hash,
+    Bundle, ReceiptError, Tier, input_commit, opens_input, opens_output, recover, sampled,
 };
 
 /// Why the chain or a replay gave no answer.
@@ -58,6 +58,8 @@ pub struct ReplayOutcome {
     pub trace_root: B256,
     /// Leaves of the committed trace.
     pub n_leaves: u64,
+    /// Root over the token masks that the bundle's grammar gives; zero for answers that are not constrained.
+    pub mask_root: B256,
 }
 
 /// Runs the model of a bundle again: `(input commitment, output commitment as the run must compute it, …)` is the
@@ -87,27 +89,8 @@ pub fn verify_bundle(
         evidence_fact(bundle, tier),
         replay_fact(bundle, replay),
     ];
-    facts.extend(sampling_fact(bundle));
+    facts.extend(sampled::facts(bundle));
     Ok(Report::new(claim_id, tier, facts))
-}
-
-/// Only of answers that were sampled.
-fn sampling_fact(bundle: &Bundle) -> Option<Fact> {
-    const NAME: &str = "sampling";
-    let hash = bundle.receipt.sampling_hash;
-    let fact = match &bundle.sampling {
-        _ if hash == B256::ZERO => return None,
-        None => Fact::not_shown(NAME, "the sampling statement is not in the bundle"),
-        Some(statement) if sampling_hash(statement) == hash => Fact::shown(
-            NAME,
-            format!("the sampling statement in the bundle hashes to {hash}"),
-        ),
-        Some(_) => Fact::contradicted(
-            NAME,
-            "the sampling statement in the bundle is not the one of the receipt",
-        ),
-    };
-    Some(fact)
 }
 
 fn signature_fact(bundle: &Bundle, signer: &Result<Address, ReceiptError>) -> Fact {
@@ -296,6 +279,12 @@ fn replay_fact(bundle: &Bundle, replay: Option<&Replay<'_>>) -> Fact {
     }
     if !opens_output(receipt.output_commit, salt.0, &outcome.output) {
         return Fact::contradicted(NAME, "running the model again gives another output");
+    }
+    if receipt.sampling_hash != B256::ZERO && outcome.mask_root != receipt.ext_hash {
+        return Fact::contradicted(
+            NAME,
+            "running the model again gives the same output, but the grammar allows other tokens",
+        );
     }
     if receipt.trace_root == B256::ZERO {
         return Fact::shown(

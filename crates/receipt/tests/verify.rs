@@ -3,9 +3,10 @@
 mod common;
 
 use alloy_primitives::{Address, B256};
+use assay_graph::Sampling;
 use assay_receipt::{
     Bundle, ChainClaim, ChainKey, ChainView, Receipt, ReplayOutcome, Salt, Status, Tier, ViewError,
-    verify_bundle,
+    grammar_hash, sampling_hash, verify_bundle,
 };
 use common::{DOMAIN, INPUT, OUTPUT, SALT, key, receipt, request};
 
@@ -48,6 +49,7 @@ fn outcome() -> ReplayOutcome {
         output: OUTPUT.to_vec(),
         trace_root: receipt().trace_root,
         n_leaves: receipt().n_leaves,
+        mask_root: B256::ZERO,
     }
 }
 
@@ -213,6 +215,93 @@ fn replay_tells_output_trace_and_model_apart() {
         status(&bundle(), None, Some(model), "replay"),
         Status::NotShown
     );
+}
+
+/// A bundle of an answer of three tokens to `statement`, changed, signed anew.
+fn sampled(
+    statement: &Sampling,
+    tokens: &[u32],
+    change: &dyn Fn(&mut Bundle),
+) -> assay_receipt::Report {
+    let output: Vec<u8> = tokens.iter().flat_map(|t| t.to_le_bytes()).collect();
+    let bytes = statement.encode();
+    let mut bundle = bundle();
+    bundle.receipt.sampling_hash = sampling_hash(&bytes);
+    bundle.receipt.n_out = tokens.len() as u32;
+    bundle.receipt.output_commit = assay_receipt::output_commit(SALT, &output);
+    bundle.output = Some(output);
+    bundle.sampling = Some(bytes);
+    change(&mut bundle);
+    bundle.signature = bundle.receipt.sign(&DOMAIN, &key(1));
+    verify_bundle(&bundle, None, None).unwrap()
+}
+
+#[test]
+fn an_answer_ends_with_its_stop_token_or_with_the_most_tokens_asked() {
+    let statement = Sampling {
+        max_out: 3,
+        stop: vec![9],
+        ..Sampling::default()
+    };
+    for (tokens, status) in [
+        (&[1u32, 2, 3][..], Status::Shown),
+        (&[1, 9], Status::Shown),
+        (&[9], Status::Shown),
+        (&[1, 2, 9], Status::Shown),
+        (&[1, 2], Status::NotShown),
+        (&[1, 9, 3], Status::False),
+        (&[1, 2, 3, 4], Status::False),
+    ] {
+        let report = sampled(&statement, tokens, &|_| ());
+        assert_eq!(report.fact("length").unwrap().status, status, "{tokens:?}");
+        assert_eq!(report.fact("sampling").unwrap().status, Status::Shown);
+        assert!(report.fact("grammar").is_none());
+    }
+    let cut = sampled(&statement, &[1, 2, 3], &|b| b.receipt.n_out = 2);
+    assert_eq!(cut.fact("length").unwrap().status, Status::False);
+    let bare = sampled(&statement, &[1, 2, 3], &|b| b.sampling = None);
+    for name in ["sampling", "length"] {
+        assert_eq!(bare.fact(name).unwrap().status, Status::NotShown);
+    }
+    let junk = sampled(&statement, &[1, 2, 3], &|b| {
+        b.sampling = Some(b"junk".to_vec());
+        b.receipt.sampling_hash = sampling_hash(b"junk");
+    });
+    assert_eq!(junk.fact("sampling").unwrap().status, Status::False);
+}
+
+#[test]
+fn the_grammar_is_the_one_that_the_statement_names() {
+    let statement = Sampling {
+        max_out: 1,
+        mask_root: grammar_hash(b"json").0,
+        ..Sampling::default()
+    };
+    for (grammar, status) in [
+        (Some(b"json".to_vec()), Status::Shown),
+        (Some(b"other".to_vec()), Status::False),
+        (None, Status::NotShown),
+    ] {
+        let report = sampled(&statement, &[1], &|b| b.grammar = grammar.clone());
+        assert_eq!(report.fact("grammar").unwrap().status, status);
+    }
+}
+
+#[test]
+fn a_replay_with_other_masks_contradicts_the_receipt() {
+    let mut bundle = bundle();
+    bundle.receipt.sampling_hash = B256::repeat_byte(1);
+    bundle.receipt.ext_hash = B256::repeat_byte(2);
+    bundle.signature = bundle.receipt.sign(&DOMAIN, &key(1));
+    assert_eq!(
+        status(&bundle, None, Some(outcome()), "replay"),
+        Status::False
+    );
+    let same = ReplayOutcome {
+        mask_root: B256::repeat_byte(2),
+        ..outcome()
+    };
+    assert_eq!(status(&bundle, None, Some(same), "replay"), Status::Shown);
 }
 
 #[test]

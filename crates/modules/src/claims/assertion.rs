@@ -13,7 +13,7 @@ use crate::parameters::{PPM, Parameters, to_stake};
 use crate::signature::signer;
 use crate::staking::Staking;
 use crate::tree::{hash_gas, root_of};
-use crate::{Arbiter, clock};
+use crate::{Arbiter, RunSize, clock};
 
 /// Format of receipts and requests understood here.
 pub const VERSION: u8 = 1;
@@ -123,8 +123,7 @@ fn check_request(receipt: &Receipt, request: &Request) -> Ruling<()> {
         ("inputCommit", receipt.input_commit == request.inputCommit),
         (
             "samplingHash",
-            receipt.sampling_hash == request.samplingHash
-                || receipt.ext_hash == request.samplingHash,
+            receipt.sampling_hash == request.samplingHash,
         ),
         ("maxOut", receipt.n_out <= request.maxOut),
         ("valueAtRisk", receipt.value_at_risk == request.valueAtRisk),
@@ -350,8 +349,11 @@ impl Claims {
             have,
             limit,
         })?;
-        let want =
-            models.committed_leaves(storage, arbiter, receipt.model_id, &facts, receipt.n_in)?;
+        let size = RunSize {
+            n_in: receipt.n_in,
+            n_out: receipt.n_out,
+        };
+        let want = models.committed_leaves(storage, arbiter, receipt.model_id, &facts, size)?;
         let have = receipt.n_leaves;
         require(have == want, || IClaims::LeafCountMismatch { have, want })
     }
@@ -384,6 +386,9 @@ impl Claims {
         claim.input_commit.write(storage, receipt.input_commit)?;
         claim.output_commit.write(storage, receipt.output_commit)?;
         claim.trace_root.write(storage, receipt.trace_root)?;
+        claim.n_out.write(storage, receipt.n_out)?;
+        claim.sampling_hash.write(storage, receipt.sampling_hash)?;
+        claim.mask_root.write(storage, receipt.ext_hash)?;
         add(
             storage,
             self.lines.at(&receipt.line_id).outstanding,

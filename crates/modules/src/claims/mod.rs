@@ -55,7 +55,7 @@ layout! {
         pub tier: Slot<u8>,
         /// The window was extended by a late challenge.
         pub extended: Slot<bool>,
-        /// Positions of the run.
+        /// Positions or tokens of the input.
         pub n_in: Slot<u32>,
         /// Disputes open now.
         pub open_disputes: Slot<u32>,
@@ -89,6 +89,12 @@ layout! {
         pub output_commit: Slot<B256>,
         /// Root of the committed tree; zero if not yet posted.
         pub trace_root: Slot<B256>,
+        /// Tokens of the answer.
+        pub n_out: Slot<u32>,
+        /// Hash of the sampling statement; zero where nothing is sampled.
+        pub sampling_hash: Slot<B256>,
+        /// Root over the token masks, or another extension's hash (`extHash`).
+        pub mask_root: Slot<B256>,
     }
 }
 

@@ -7,7 +7,7 @@ use assay_storage::Storage;
 use super::moves::{check_length, check_list};
 use super::{Disputes, MAX_BLOCK_EVIDENCE, MAX_EVIDENCE, MAX_FLAT, Table, emit, stage};
 use crate::Arbiter;
-use crate::arbiter::{Case, SegmentInfo, Verdict};
+use crate::arbiter::{Case, RunSize, SegmentInfo, Verdict};
 use crate::claims::{ClaimRecord, Claims};
 use crate::error::{Ruling, require, revert};
 use crate::models::{INSPECT_GAS_PER_BYTE, ModelFacts, Models};
@@ -19,6 +19,13 @@ struct Exhibit<'a> {
     leaf_hash: B256,
     block: Option<&'a [u8]>,
     evidence: &'a [u8],
+}
+
+fn size_of(storage: &mut dyn Storage, claim: &ClaimRecord) -> Ruling<RunSize> {
+    Ok(RunSize {
+        n_in: claim.n_in.read(storage)?,
+        n_out: claim.n_out.read(storage)?,
+    })
 }
 
 impl Disputes {
@@ -43,9 +50,9 @@ impl Disputes {
         leaf: u64,
     ) -> Ruling<SegmentInfo> {
         let (_, structure) = self.model_of(storage, claim)?;
-        let seq = claim.n_in.read(storage)?;
+        let size = size_of(storage, claim)?;
         arbiter
-            .segment_of(&structure, seq, leaf)
+            .segment_of(&structure, size, leaf)
             .map_err(|reason| revert(IDisputes::ArbiterRefused { reason }))
     }
 
@@ -62,7 +69,9 @@ impl Disputes {
             structure: &structure,
             tables_root: facts.tables_root,
             weights_root: facts.weights_root,
-            seq: claim.n_in.read(storage)?,
+            size: size_of(storage, claim)?,
+            sampling_hash: claim.sampling_hash.read(storage)?,
+            mask_root: claim.mask_root.read(storage)?,
             input_commit: claim.input_commit.read(storage)?,
             output_commit: claim.output_commit.read(storage)?,
             trace_root: claim.trace_root.read(storage)?,

@@ -14,7 +14,7 @@ use assay_storage::{BytesLike, Cursor, List, Mapping, Place, Slot, Storage, layo
 
 use crate::error::{Ruling, require, revert};
 use crate::parameters::Parameters;
-use crate::{Arbiter, clock};
+use crate::{Arbiter, RunSize, clock};
 
 /// Longest name, bytes. Names are lower-case letters, digits, and `-`, `_`, `.`, `/`, `:`.
 pub const MAX_NAME: usize = 96;
@@ -86,8 +86,9 @@ layout! {
         pub lineages: Mapping<B256, LineageRecord>,
         /// Canonical structures by their keccak256, stored once.
         pub structures: Mapping<B256, BytesLike>,
-        /// Leaves of the committed tree by model and positions, as the arbiter counted them; 0 if never asked.
-        pub leaves: Mapping<B256, Mapping<u32, Slot<u64>>>,
+        /// Leaves of the committed tree by model and size of the run (`nIn * 2^32 + nOut`), as the arbiter counted them;
+        /// 0 if never asked.
+        pub leaves: Mapping<B256, Mapping<u64, Slot<u64>>>,
         /// All model ids in order of registration.
         pub all: List<Slot<B256>>,
         /// All lineages in order of founding.
@@ -406,16 +407,17 @@ impl Models {
         Ok(self.structures.at(&key).read(storage)?)
     }
 
-    /// Leaves of the committed tree of a run with `seq` positions: counted by the arbiter once, then remembered.
+    /// Leaves of the committed tree of a run: counted by the arbiter once, then remembered.
     pub(crate) fn committed_leaves(
         &self,
         storage: &mut dyn Storage,
         arbiter: &dyn Arbiter,
         model_id: B256,
         facts: &ModelFacts,
-        seq: u32,
+        size: RunSize,
     ) -> Ruling<u64> {
-        let slot = self.leaves.at(&model_id).at(&seq);
+        let key = (u64::from(size.n_in) << 32) | u64::from(size.n_out);
+        let slot = self.leaves.at(&model_id).at(&key);
         let known = slot.read(storage)?;
         if known > 0 {
             return Ok(known);
@@ -423,7 +425,7 @@ impl Models {
         let structure = self.structure(storage, facts.structure)?;
         storage.charge((structure.len() as u64).saturating_mul(INSPECT_GAS_PER_BYTE))?;
         let counted = arbiter
-            .committed_leaves(&structure, seq)
+            .committed_leaves(&structure, size)
             .map_err(|reason| revert(assay_abi::IDisputes::ArbiterRefused { reason }))?;
         slot.write(storage, counted)?;
         Ok(counted)

@@ -11,7 +11,8 @@ use assay_abi::{
 };
 use assay_modules::tree::{leaf_hash, node_hash, padding, root_of};
 use assay_modules::{
-    Arbiter, Call, Case, GenesisParams, ModelInfo, Modules, Outcome, SegmentInfo, Verdict,
+    Arbiter, Call, Case, GenesisParams, ModelInfo, Modules, Outcome, RunSize, SegmentInfo,
+    Verdict,
 };
 use assay_storage::{MemoryStorage, Storage};
 use secp256k1::{Message, SECP256K1, SecretKey};
@@ -177,11 +178,11 @@ impl Arbiter for FakeArbiter {
         })
     }
 
-    fn committed_leaves(&self, structure: &[u8], _: u32) -> Result<u64, String> {
+    fn committed_leaves(&self, structure: &[u8], _: RunSize) -> Result<u64, String> {
         Ok(Shape::decode(structure)?.leaves)
     }
 
-    fn segment_of(&self, structure: &[u8], _: u32, leaf: u64) -> Result<SegmentInfo, String> {
+    fn segment_of(&self, structure: &[u8], _: RunSize, leaf: u64) -> Result<SegmentInfo, String> {
         let shape = Shape::decode(structure)?;
         let (nodes, leaves) = (shape.segment_nodes, shape.segment_leaves);
         Ok(SegmentInfo {

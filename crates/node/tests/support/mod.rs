@@ -22,10 +22,10 @@ impl Arbiter for NoModels {
     fn inspect(&self, _: &[u8], _: B256, _: B256) -> Result<assay_modules::ModelInfo, String> {
         Err("no models here".into())
     }
-    fn committed_leaves(&self, _: &[u8], _: u32) -> Result<u64, String> {
+    fn committed_leaves(&self, _: &[u8], _: assay_modules::RunSize) -> Result<u64, String> {
         Err("no models here".into())
     }
-    fn segment_of(&self, _: &[u8], _: u32, _: u64) -> Result<assay_modules::SegmentInfo, String> {
+    fn segment_of(&self, _: &[u8], _: assay_modules::RunSize, _: u64) -> Result<assay_modules::SegmentInfo, String> {
         Err("no models here".into())
     }
     fn judge(&self, _: &assay_modules::Case<'_>) -> Result<assay_modules::Verdict, String> {
