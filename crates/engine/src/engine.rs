@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use assay_graph::{Data, Dim, Graph, Op, Tensor, TensorType, layout::Layout, trace::Hash};
+use assay_graph::{
+    Data, Dim, Extent, Graph, Op, Statement, Tensor, TensorType, layout::Layout, trace::Hash,
+};
 use parking_lot::Mutex;
 
 use crate::{
@@ -52,11 +54,19 @@ enum Keep {
     All,
 }
 
+/// What is run.
+#[derive(Clone, Copy)]
+struct RunOf<'a> {
+    input: &'a Tensor,
+    extent: Extent,
+    statement: Option<&'a Statement>,
+}
+
 /// Buffers of one run.
 struct State {
     slots: Vec<Data>,
-    /// Dimensions of all nodes for the number of positions of the last run.
-    dims: (u32, Vec<Vec<usize>>),
+    /// Dimensions of all nodes for the extent of the last run.
+    dims: (Extent, Vec<Vec<usize>>),
 }
 
 /// The output of a run.
@@ -160,7 +170,11 @@ impl Engine {
         let seq = self.check(input)?;
         let output = self.with_state(seq, |state| {
             self.execute(
-                input,
+                RunOf {
+                    input,
+                    extent: seq.into(),
+                    statement: None,
+                },
                 &mut state.slots,
                 &state.dims.1,
                 Keep::Output,
@@ -187,7 +201,11 @@ impl Engine {
         );
         let output = self.with_state(seq, |state| {
             self.execute(
-                input,
+                RunOf {
+                    input,
+                    extent: seq.into(),
+                    statement: None,
+                },
                 &mut state.slots,
                 &state.dims.1,
                 Keep::Output,
@@ -208,9 +226,53 @@ impl Engine {
     /// As [`run`](Self::run).
     pub fn run_full(&self, input: &Tensor) -> Result<FullRun, EngineError> {
         let seq = self.check(input)?;
-        let dims = self.dims(seq);
+        self.full(input, seq.into(), None)
+    }
+
+    /// As [`run_full`](Self::run_full), for a generative graph: `input` holds the tokens of prompt and answer but the last, the last `out` positions answer.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run); [`EngineError::Answer`] when so many positions can't answer; [`EngineError::Masks`] for masks that are missing or too short.
+    pub fn run_full_language(
+        &self,
+        input: &Tensor,
+        out: u32,
+        statement: &Statement,
+    ) -> Result<FullRun, EngineError> {
+        let seq = self.check(input)?;
+        if out == 0 || out > seq {
+            return Err(EngineError::Answer {
+                positions: seq,
+                out,
+            });
+        }
+        if statement.sampling.is_masked() && statement.masks.len() != out as usize {
+            return Err(EngineError::Masks {
+                want: out as usize,
+                have: statement.masks.len(),
+            });
+        }
+        self.full(input, Extent { seq, out }, Some(statement))
+    }
+
+    fn full(
+        &self,
+        input: &Tensor,
+        extent: Extent,
+        statement: Option<&Statement>,
+    ) -> Result<FullRun, EngineError> {
+        if statement.is_none() && self.graph.is_generative() {
+            return Err(EngineError::NoStatement);
+        }
+        let dims = self.dims(extent);
         let mut slots: Vec<Data> = self.plan.steps.iter().map(|s| empty(s.ty.dtype)).collect();
-        self.install(|| self.execute(input, &mut slots, &dims, Keep::All, &mut |_, _| ()))?;
+        let run = RunOf {
+            input,
+            extent,
+            statement,
+        };
+        self.install(|| self.execute(run, &mut slots, &dims, Keep::All, &mut |_, _| ()))?;
+        let seq = extent.seq;
         let mut outputs: Vec<Tensor> = Vec::with_capacity(slots.len());
         for (i, (step, data)) in self.plan.steps.iter().zip(slots).enumerate() {
             let data = if step.source == i {
@@ -218,13 +280,13 @@ impl Engine {
             } else {
                 outputs.get(step.source).map_or(data, |t| t.data.clone())
             };
-            outputs.push(tensor(step, seq, data));
+            outputs.push(tensor(step, extent, data));
         }
         Ok(FullRun { outputs, seq })
     }
 
     /// Where the blocks of a run with `seq` positions lie in its trees.
-    pub fn layout(&self, seq: u32) -> Layout {
+    pub fn layout(&self, seq: impl Into<Extent>) -> Layout {
         Layout::new(&self.graph.structure(), seq)
     }
 
@@ -239,6 +301,7 @@ impl Engine {
                 "fused product"
             }
             Some(Kernel::Linear(p)) => p.kernel(),
+            Some(Kernel::Limbs(l)) => l.kernel(),
             Some(Kernel::Conv(c)) => c.kernel(),
             _ => "",
         };
@@ -250,8 +313,8 @@ impl Engine {
         }
     }
 
-    fn dims(&self, seq: u32) -> Vec<Vec<usize>> {
-        self.plan.steps.iter().map(|s| s.ty.dims(seq)).collect()
+    fn dims(&self, extent: Extent) -> Vec<Vec<usize>> {
+        self.plan.steps.iter().map(|s| s.ty.dims(extent)).collect()
     }
 
     fn install<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
@@ -266,12 +329,16 @@ impl Engine {
         seq: u32,
         f: impl FnOnce(&mut State) -> Result<R, EngineError> + Send,
     ) -> Result<R, EngineError> {
+        if self.graph.is_generative() {
+            return Err(EngineError::NoStatement);
+        }
+        let extent = Extent::from(seq);
         let mut state = self.states.lock().pop().unwrap_or_else(|| State {
             slots: vec![Data::I8(Vec::new()); self.plan.slots],
-            dims: (0, Vec::new()),
+            dims: (Extent::from(0), Vec::new()),
         });
-        if state.dims.0 != seq {
-            state.dims = (seq, self.dims(seq));
+        if state.dims.0 != extent {
+            state.dims = (extent, self.dims(extent));
         }
         let result = self.install(|| f(&mut state));
         self.states.lock().push(state);
@@ -282,7 +349,7 @@ impl Engine {
         let last = self.plan.steps.last();
         let data = last.and_then(|s| slots.get(s.slot)).cloned();
         match (last, data) {
-            (Some(step), Some(data)) => tensor(step, seq, data),
+            (Some(step), Some(data)) => tensor(step, seq.into(), data),
             _ => Tensor {
                 dims: vec![0],
                 data: Data::I8(Vec::new()),
@@ -293,7 +360,7 @@ impl Engine {
     /// Computes all nodes in order; `after` sees what each one produced.
     fn execute(
         &self,
-        input: &Tensor,
+        run: RunOf<'_>,
         slots: &mut [Data],
         dims: &[Vec<usize>],
         keep: Keep,
@@ -301,9 +368,12 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let lean = keep == Keep::Output;
         let buffer = |s: &Step| if lean { s.slot } else { s.source };
+        let input = run.input;
         let context = Context {
             isa: self.isa,
             threads: self.threads,
+            extent: run.extent,
+            statement: run.statement,
         };
         for (i, step) in self.plan.steps.iter().enumerate() {
             let fail = |what| EngineError::Graph {
@@ -439,6 +509,7 @@ fn shape_text(ty: &TensorType) -> String {
         .map(|d| match d {
             Dim::Fixed(n) => n.to_string(),
             Dim::Seq => "seq".to_owned(),
+            Dim::Out => "out".to_owned(),
         })
         .collect();
     format!("[{}]", dims.join(", "))

@@ -59,6 +59,57 @@ pub enum EngineError {
         /// Largest legal value.
         hi: i32,
     },
+    /// A generative graph was run without a sampling statement.
+    #[error("the graph generates: it runs with a sampling statement only")]
+    NoStatement,
+    /// More positions should answer than there are, or none.
+    #[error("{positions} positions can't answer with {out} tokens")]
+    Answer {
+        /// Positions of the run.
+        positions: u32,
+        /// Answered tokens asked for.
+        out: u32,
+    },
+    /// Token masks that don't fit the answer or the vocabulary.
+    #[error("the masks hold {have}, they must hold {want}")]
+    Masks {
+        /// Masks, or bytes of one, that are needed.
+        want: usize,
+        /// What was given.
+        have: usize,
+    },
+    /// A decoder was asked for a graph that is no language model as docs/graph.md describes it.
+    #[error("not a language model that can be decoded: node {node} {what}")]
+    NotALanguageModel {
+        /// Index of the node.
+        node: u32,
+        /// What was found.
+        what: &'static str,
+    },
+    /// A token outside the vocabulary.
+    #[error("token {token} at {index} lies outside the vocabulary of {vocabulary}")]
+    Token {
+        /// Position.
+        index: usize,
+        /// The token.
+        token: u32,
+        /// Number of tokens.
+        vocabulary: u32,
+    },
+    /// Prompt and answer have more positions than the model, or none.
+    #[error("{positions} positions, the model takes 1 to {max_seq}")]
+    Positions {
+        /// Positions asked for.
+        positions: usize,
+        /// Largest number of positions.
+        max_seq: u32,
+    },
+    /// Parameters of sampling outside their ranges.
+    #[error("{0}")]
+    Statement(String),
+    /// A sequence was asked for something that it is not ready for.
+    #[error("the sequence can't {0} now")]
+    Order(&'static str),
     /// The graph asks for something that a validated graph can't: a fault of this crate or of the graph's validation.
     #[error("node {node}: {what}")]
     Graph {

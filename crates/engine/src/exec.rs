@@ -1,15 +1,15 @@
 //! One step: operands in, output buffer filled.
 
-use assay_graph::Data;
+use assay_graph::{Data, Extent, Statement};
 
 use crate::{
     batched::{Batched, Factor, View},
     conv::Shape,
-    moves,
+    exec_language, moves,
     plan::{Fused, Kernel, Step, Table},
     pool,
     product::Rows,
-    simd::{elementwise, isa::Isa, lookup, norm, softmax},
+    simd::{elementwise, isa::Isa, language, lookup, norm, softmax},
     threads,
 };
 
@@ -48,12 +48,15 @@ pub(crate) struct Operand<'a> {
 
 /// Where and how a step runs.
 #[derive(Clone, Copy)]
-pub(crate) struct Context {
+pub(crate) struct Context<'a> {
     pub(crate) isa: Isa,
     pub(crate) threads: usize,
+    pub(crate) extent: Extent,
+    /// Of a generative graph.
+    pub(crate) statement: Option<&'a Statement>,
 }
 
-impl Context {
+impl Context<'_> {
     /// Computes `step` into `out`, which has the output's type and length. `None`: operands of another type than the operator takes.
     pub(crate) fn run(
         self,
@@ -68,6 +71,14 @@ impl Context {
         match &step.kernel {
             Kernel::Input | Kernel::View => return None,
             Kernel::Linear(product) => product.run(isa, threads, Rows::of(x.data)?, out),
+            Kernel::Limbs(linear) => {
+                let e: &[i8] = match operands.get(1).map(|o| o.data) {
+                    Some(Data::I8(e)) => e,
+                    Some(_) => return None,
+                    None => &[],
+                };
+                linear.run(isa, threads, Rows::of(x.data)?, e, out);
+            }
             Kernel::Conv(conv) => conv.run(isa, threads, Rows::of(x.data)?, out),
             Kernel::MatMul(batched) => {
                 self.product(batched, operands, [View::Plain; 2], false, out)?
@@ -117,6 +128,73 @@ impl Context {
                     }
                 }))
             }
+            Kernel::RmsNorm(p) => {
+                typed!(x.data, a => typed!(out, out => threads::rows(threads, 4, out, last, |first, part| {
+                    let mut d = vec![0i32; last];
+                    norm::rms_norm(isa, &a[first * last..], last, p, &mut d, part);
+                })))
+            }
+            Kernel::Lift { weights, how } => {
+                let (Data::I32(ids), cols) = (x.data, dims.last().copied()?) else {
+                    return None;
+                };
+                typed!(out, out => exec_language::lift(weights, ids, how, cols, out));
+            }
+            Kernel::Rope { angles, d, how } => {
+                typed!(x.data, a => typed!(out, out => threads::rows(threads, 4, out, last, |first, part| {
+                    for (i, part) in part.chunks_exact_mut(last).enumerate() {
+                        let t = first + i;
+                        language::rope(isa, &a[t * last..(t + 1) * last], &angles[t * d..(t + 1) * d], *how, part);
+                    }
+                })))
+            }
+            Kernel::Mul(how) => {
+                let b = operands.get(1)?.data;
+                typed!(x.data, a => typed!(b, b => typed!(out, out => threads::rows(threads, LEAST, out, 1, |at, part| {
+                    language::mul(isa, &a[at..], &b[at..], *how, part);
+                }))));
+            }
+            Kernel::Exponent { bits } => {
+                let Data::I8(out) = out else { return None };
+                typed!(x.data, a => threads::rows(threads, 4, out, 1, |at, part| {
+                    language::exponents(isa, &a[at * last..], last, *bits, part);
+                }));
+            }
+            Kernel::Normalise(how) => {
+                let Data::I8(e) = operands.get(1)?.data else {
+                    return None;
+                };
+                typed!(x.data, a => typed!(out, out => threads::rows(threads, 4, out, last, |first, part| {
+                    language::normalise(isa, &a[first * last..], last, &e[first..], *how, part);
+                })));
+            }
+            Kernel::Scores { heads, kv_heads } => {
+                let (k, Data::I32(out)) = (operands.get(1)?.data, out) else {
+                    return None;
+                };
+                let shape = [*heads, *kv_heads, last / heads];
+                let seq = x.dims.first().copied()?;
+                typed!(x.data, q => typed!(k, k => exec_language::scores(self, (q, k), shape, seq, out)));
+            }
+            Kernel::CausalExp { table, shifts } => {
+                let (Data::I32(s), Data::I16(out)) = (x.data, out) else {
+                    return None;
+                };
+                exec_language::causal_exp(self, s, table, shifts, last, out);
+            }
+            Kernel::Mix {
+                kv_heads,
+                bits,
+                how,
+            } => {
+                let (v, heads) = (operands.get(1)?, x.dims.first().copied()?);
+                let shape = [heads, *kv_heads, v.dims.first().copied()? / kv_heads];
+                typed!(x.data, e => typed!(v.data, v => typed!(out, out => {
+                    exec_language::mix(self, e, v, shape, last, *bits, how, out);
+                })));
+            }
+            Kernel::Tail => same!(x.data, out, |a, out| exec_language::tail(a, out)?),
+            Kernel::Sampler(step) => exec_language::sampler(self, step, operands, out)?,
             Kernel::Softmax(p) => {
                 let Data::I16(out) = out else { return None };
                 threads::rows(threads, 8, out, last, |first, part| {

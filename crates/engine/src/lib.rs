@@ -34,6 +34,8 @@ mod conv;
 mod engine;
 mod error;
 mod exec;
+mod exec_language;
+mod linear;
 mod moves;
 mod plan;
 mod pool;

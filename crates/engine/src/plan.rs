@@ -1,14 +1,17 @@
 //! From a graph to what is executed: constants packed once, buffers assigned.
 
-use assay_graph::{Const, DType, Data, Graph, Op, Tensor, TensorType, Window};
+use assay_graph::{Const, DType, Data, Extent, Graph, Op, Requant, Tensor, TensorType, Window};
 
 use crate::{
     EngineError,
     batched::{Batched, View},
     conv::{Conv, Shape},
+    linear::{self, Inputs, Linear},
     pool::Pool,
     product::Product,
-    simd::{elementwise::Rescale, isa::Isa, norm::NormParams, softmax::SoftmaxParams},
+    simd::{
+        elementwise::Rescale, isa::Isa, language::Wide, norm::NormParams, softmax::SoftmaxParams,
+    },
 };
 
 /// A table rotated so that index 0 is value 0.
@@ -62,6 +65,49 @@ pub(crate) enum Kernel {
     Concat {
         axis: usize,
     },
+    /// A linear of block codes, of rows of two limbs, or with exponents.
+    Limbs(Box<Linear>),
+    Lift {
+        weights: Const,
+        how: Requant,
+    },
+    RmsNorm(Box<NormParams>),
+    Rope {
+        angles: Vec<i16>,
+        d: usize,
+        how: Rescale,
+    },
+    Mul(Rescale),
+    Exponent {
+        bits: u32,
+    },
+    Normalise(Wide),
+    Scores {
+        heads: usize,
+        kv_heads: usize,
+    },
+    CausalExp {
+        table: Vec<i16>,
+        shifts: Vec<u32>,
+    },
+    Mix {
+        kv_heads: usize,
+        bits: u32,
+        how: Requant,
+    },
+    Tail,
+    Sampler(Sampler),
+}
+
+/// Steps of sampling; blocks are counted in elements.
+pub(crate) enum Sampler {
+    Adjust { scale: u8 },
+    BlockMax { block: usize },
+    Gap { limit: u16 },
+    Census { block: usize, limit: u16 },
+    Cut { table: Vec<i32> },
+    Mass { table: Vec<i32>, block: usize },
+    Pick { table: Vec<i32>, block: usize },
 }
 
 /// One node of the plan.
@@ -131,6 +177,7 @@ impl Plan {
                 .ok_or(fail("operand does not exist"))?;
             let place = Place {
                 isa,
+                node: i,
                 graph,
                 op: &node.op,
                 types,
@@ -262,6 +309,7 @@ fn assign(steps: &mut [Step]) -> usize {
 
 struct Place<'a> {
     isa: Isa,
+    node: usize,
     graph: &'a Graph,
     op: &'a Op,
     types: Vec<&'a TensorType>,
@@ -292,10 +340,49 @@ impl Place<'_> {
     }
 
     fn shape(&self) -> Option<Shape> {
-        let image = <[usize; 3]>::try_from(self.types.first()?.dims(1)).ok()?;
+        let image = <[usize; 3]>::try_from(self.types.first()?.dims(1u32)).ok()?;
         Some(Shape {
             image,
-            out: <[usize; 3]>::try_from(self.ty.dims(1)).ok()?,
+            out: <[usize; 3]>::try_from(self.ty.dims(1u32)).ok()?,
+        })
+    }
+
+    fn norm(&self, params: u32, eps: u64, out: &Requant) -> Option<NormParams> {
+        let (gain, bias) = self
+            .constant(params)?
+            .norm()
+            .into_iter()
+            .map(|(g, b)| (i32::from(g), b))
+            .unzip();
+        Some(NormParams {
+            gain,
+            bias,
+            eps,
+            how: Rescale::new(out),
+        })
+    }
+
+    fn sampler(&self) -> Option<Sampler> {
+        let table = |id: u32| Some(self.constant(id)?.values());
+        let block = |b: u32| (b as usize).max(1);
+        Some(match self.op {
+            Op::Adjust { scale } => Sampler::Adjust { scale: *scale },
+            Op::BlockMax { block: b } => Sampler::BlockMax { block: block(*b) },
+            Op::Gap { limit } => Sampler::Gap { limit: *limit },
+            Op::Census { block: b, limit } => Sampler::Census {
+                block: block(*b),
+                limit: *limit,
+            },
+            Op::Cut { table: t } => Sampler::Cut { table: table(*t)? },
+            Op::Mass { table: t, block: b } => Sampler::Mass {
+                table: table(*t)?,
+                block: block(*b),
+            },
+            Op::Pick { table: t, block: b } => Sampler::Pick {
+                table: table(*t)?,
+                block: block(*b),
+            },
+            _ => return None,
         })
     }
 
@@ -305,6 +392,13 @@ impl Place<'_> {
             Op::Reshape { .. } => Kernel::View,
             Op::Linear { weights, out } => {
                 let (w, x) = (self.constant(*weights)?, self.types.first()?);
+                let inputs = &self.graph.nodes().get(self.node)?.inputs;
+                let facts = Inputs::of(self.graph, *inputs.first()?)?;
+                let exponents = inputs.len() > 1;
+                if linear::is_needed(w, &facts, exponents) {
+                    let linear = Linear::new(self.isa, w, &facts, exponents, out)?;
+                    return Some(Kernel::Limbs(Box::new(linear)));
+                }
                 Kernel::Linear(Box::new(Product::new(
                     self.isa,
                     w,
@@ -332,7 +426,7 @@ impl Place<'_> {
                 )?))
             }
             Op::MatMul { out } => {
-                let n = self.ty.shape.last()?.at(self.graph.header().max_seq);
+                let n = self.ty.shape.last()?.at(self.graph.header().max_seq.into());
                 Kernel::MatMul(Box::new(Batched::new(n as usize, out)))
             }
             Op::Add { left, out } => Kernel::Add {
@@ -358,18 +452,7 @@ impl Place<'_> {
                 window: *window,
             },
             Op::LayerNorm { params, eps, out } => {
-                let (gain, bias) = self
-                    .constant(*params)?
-                    .norm()
-                    .into_iter()
-                    .map(|(g, b)| (i32::from(g), b))
-                    .unzip();
-                Kernel::LayerNorm(Box::new(NormParams {
-                    gain,
-                    bias,
-                    eps: *eps,
-                    how: Rescale::new(out),
-                }))
+                Kernel::LayerNorm(Box::new(self.norm(*params, *eps, out)?))
             }
             Op::Softmax { table, shift, bits } => {
                 let table = self.constant(*table)?.values();
@@ -394,6 +477,58 @@ impl Place<'_> {
             Op::Concat { axis } => Kernel::Concat {
                 axis: usize::from(*axis),
             },
+            Op::Lift { weights, out } => Kernel::Lift {
+                weights: self.constant(*weights)?.clone(),
+                how: *out,
+            },
+            Op::RmsNorm { params, eps, out } => {
+                Kernel::RmsNorm(Box::new(self.norm(*params, *eps, out)?))
+            }
+            Op::Rope { rows, out } => {
+                let Data::I16(angles) = self.values(*rows)? else {
+                    return None;
+                };
+                Kernel::Rope {
+                    angles,
+                    d: self.cols(*rows)?,
+                    how: Rescale::new(out),
+                }
+            }
+            Op::Mul { out } => Kernel::Mul(Rescale::new(out)),
+            Op::Exponent { bits } => Kernel::Exponent {
+                bits: u32::from(*bits),
+            },
+            Op::Normalise { out } => Kernel::Normalise(Wide::new(out)),
+            Op::Scores { heads, kv_heads } => Kernel::Scores {
+                heads: usize::from(*heads).max(1),
+                kv_heads: usize::from(*kv_heads).max(1),
+            },
+            Op::CausalExp { table, shifts } => {
+                let Data::I16(table) = self.values(*table)? else {
+                    return None;
+                };
+                Kernel::CausalExp {
+                    table,
+                    shifts: shifts.iter().map(|s| u32::from(*s)).collect(),
+                }
+            }
+            Op::Mix {
+                kv_heads,
+                bits,
+                out,
+            } => Kernel::Mix {
+                kv_heads: usize::from(*kv_heads).max(1),
+                bits: u32::from(*bits),
+                how: *out,
+            },
+            Op::Tail => Kernel::Tail,
+            Op::Adjust { .. }
+            | Op::BlockMax { .. }
+            | Op::Gap { .. }
+            | Op::Census { .. }
+            | Op::Cut { .. }
+            | Op::Mass { .. }
+            | Op::Pick { .. } => Kernel::Sampler(self.sampler()?),
         })
     }
 }
@@ -439,9 +574,9 @@ pub(crate) fn resize(data: &mut Data, dtype: DType, len: usize) {
 }
 
 /// A tensor of a plan's step.
-pub(crate) fn tensor(step: &Step, seq: u32, data: Data) -> Tensor {
+pub(crate) fn tensor(step: &Step, extent: Extent, data: Data) -> Tensor {
     Tensor {
-        dims: step.ty.dims(seq),
+        dims: step.ty.dims(extent),
         data,
     }
 }

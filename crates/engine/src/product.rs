@@ -6,6 +6,7 @@ use assay_graph::{Const, ConstKind, DType, Data, Requant, TensorType};
 
 use crate::{
     simd::{
+        blocks::Limbs,
         columns::Columns,
         elementwise::{Element, offset8, widen16},
         gemm::{Dest, Form, Left8, Left16, Right, gemm8, gemm16},
@@ -22,6 +23,9 @@ pub(crate) struct Scratch {
     pub(crate) bytes: Vec<u8>,
     pub(crate) packed: Packed16,
     pub(crate) left: Vec<i16>,
+    pub(crate) limbs: Limbs,
+    pub(crate) high: Vec<i32>,
+    pub(crate) low: Vec<i32>,
 }
 
 thread_local! {

@@ -97,7 +97,10 @@ impl Rng {
 fn grow(b: &mut GraphBuilder, r: &mut Rng, nodes: &mut Vec<NodeId>, max_seq: usize, all: bool) {
     let id = nodes[r.below(nodes.len())];
     let x = b.type_of(id).unwrap().clone();
-    let last = x.shape.last().map_or(1, |d| d.at(max_seq as u32) as usize);
+    let last = x
+        .shape
+        .last()
+        .map_or(1, |d| d.at((max_seq as u32).into()) as usize);
     let rank = x.shape.len();
     let mut inputs = vec![id];
     let op = match r.below(21) {
@@ -236,7 +239,7 @@ fn grow(b: &mut GraphBuilder, r: &mut Rng, nodes: &mut Vec<NodeId>, max_seq: usi
         _ => {
             let axis = r.below(rank);
             if r.below(2) == 0 {
-                let n = x.shape.get(axis).map_or(1, |d| d.at(1));
+                let n = x.shape.get(axis).map_or(1, |d| d.at(1.into()));
                 let start = r.below(n as usize) as u32;
                 Op::Slice {
                     axis: axis as u8,

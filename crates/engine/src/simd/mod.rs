@@ -45,6 +45,7 @@ mod gemm_avx2;
 #[cfg(target_arch = "x86_64")]
 mod gemm_avx512;
 pub mod isa;
+pub mod language;
 pub mod limit;
 pub mod lookup;
 pub mod norm;

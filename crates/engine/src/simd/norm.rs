@@ -90,6 +90,49 @@ fn long_row<A: Element, O: Element>(x: &[A], p: &NormParams, d: &mut [i32], out:
     finish(d, p, e, squares, out);
 }
 
+#[inline(always)]
+fn rms_row<A: Element, O: Element>(x: &[A], p: &NormParams, d: &mut [i32], out: &mut [O]) {
+    let mut peak = 0u32;
+    for v in x {
+        peak = peak.max(v.wide().unsigned_abs());
+    }
+    let e = exponent(u64::from(peak));
+    let half = if e > 0 { 1i32 << (e - 1) } else { 0 };
+    let (mut high, mut low) = (0u64, 0u64);
+    for (d, x) in d.chunks_mut(SHORT).zip(x.chunks(SHORT)) {
+        // squares are below 2^30; their halves are added apart so that 2^14 of them fit 32 bits
+        let (mut up, mut down) = (0u32, 0u32);
+        for (d, x) in d.iter_mut().zip(x) {
+            // (v + half) >> e without passing 32 bits: v >> e, and the carry of what is shifted out
+            let v = x.wide();
+            let rest = (v & half.wrapping_add(half).wrapping_sub(1).max(0)).wrapping_add(half);
+            let carry = if e > 0 {
+                rest.cast_unsigned() >> (e & 31)
+            } else {
+                0
+            };
+            *d = (v >> (e & 31))
+                .wrapping_add(carry.cast_signed())
+                .clamp(-32767, 32767);
+            let square = d.wrapping_mul(*d).cast_unsigned();
+            up = up.wrapping_add(square >> 16);
+            down = down.wrapping_add(square & 0xffff);
+        }
+        high = high.wrapping_add(u64::from(up));
+        low = low.wrapping_add(u64::from(down));
+    }
+    finish(d, p, e, (high << 16).wrapping_add(low), out);
+}
+
+multiversion! {
+    /// Rows of `n` values each, normalised by their root mean square; `d` is scratch of `n` values.
+    pub fn rms_norm<A: Element, O: Element>(x: &[A], n: usize, p: &NormParams, d: &mut [i32], out: &mut [O]) {
+        for (x, out) in x.chunks_exact(n).zip(out.chunks_exact_mut(n)) {
+            rms_row(x, p, d, out);
+        }
+    }
+}
+
 multiversion! {
     /// Rows of `n` 16-bit values each; `d` is scratch of `n` values.
     pub fn layer_norm16<O: Element>(x: &[i16], n: usize, p: &NormParams, d: &mut [i32], out: &mut [O]) {
@@ -145,6 +188,27 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn rms_rows_equal_the_definition(
+            x in prop::collection::vec(prop_oneof![any::<i32>(), Just(i32::MIN), Just(i32::MAX), -40_000i32..40_000, -3i32..3], 1..400),
+            bits in 0u32..31,
+            params in prop::collection::vec((any::<i16>(), -(1i32 << 20)..1 << 20), 400),
+            eps in prop_oneof![Just(0u64), Just(1), any::<u64>().prop_map(|e| e >> 2), Just(1 << 62)],
+            shift in 0i8..20,
+        ) {
+            let x: Vec<i32> = x.iter().map(|v| v >> bits).collect();
+            let out = Requant { shift, dtype: DType::I16, lo: -32_768, hi: 32_767 };
+            let unit = ops::rms_norm_unit(&x, eps);
+            let want: Vec<i16> = unit.iter().zip(&params).map(|(u, (g, b))| ops::requant(i64::from(*u) * i64::from(g / 2) + i64::from(*b), shift, &out) as i16).collect();
+            let (gain, bias) = params.iter().map(|(g, b)| (i32::from(*g) / 2, *b)).unzip();
+            let p = NormParams { gain, bias, eps, how: Rescale::new(&out) };
+            for isa in Tier::available().into_iter().filter_map(Isa::new) {
+                let (mut have, mut d) = (vec![0i16; x.len()], vec![0i32; x.len()]);
+                rms_norm(isa, &x, x.len(), &p, &mut d, &mut have);
+                prop_assert_eq!(&have, &want, "{}", isa.tier());
+            }
+        }
+
         #[test]
         fn rows_equal_the_definition(
             wide in prop::collection::vec(prop_oneof![any::<i32>(), Just(i32::MIN), Just(i32::MAX)], 1..400),

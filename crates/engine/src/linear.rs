@@ -1,0 +1,505 @@
+//! Linear layers of language models: block-coded or 16-bit weights, rows of one or two limbs, a shared exponent for each input row.
+
+use assay_graph::{A_MAX, Const, ConstKind, DType, Data, Graph, Op, Requant, TensorType};
+use rayon::prelude::*;
+
+use crate::{
+    product::{Rows, with_scratch},
+    simd::{
+        blocks::{Blocks, Coding, Sums, Totals},
+        columns::Columns,
+        elementwise::{Element, widen16},
+        gemm::{Dest, Form, Left16, Right, gemm16},
+        isa::{Isa, Tier},
+        language::{Wide, finish_narrow, finish_wide},
+        pack::{Line16, Order, PANEL, Packed16, padded, panels},
+    },
+};
+
+/// Rows of activations from which expanding the weights to 16 bits pays.
+const EXPAND_FROM: usize = 24;
+/// Panels expanded at a time.
+const EXPANDED: usize = 3;
+/// Weight rows that are worth a thread.
+const LEAST: usize = if cfg!(test) { 16 } else { 256 };
+
+enum Source {
+    Codes(Blocks),
+    Values(Packed16),
+}
+
+/// A weight matrix with its epilogue.
+pub(crate) struct Linear {
+    source: Source,
+    /// How many sums a row needs.
+    sums: Sums,
+    /// Whether activations are two signed bytes and all weights 16 bits, so that the byte kernels may run.
+    bytes: bool,
+    /// Rows whose two sums may pass 32 bits: computed in 64 bits.
+    deep: bool,
+    /// Epilogue of one sum without exponents and left shifts, else `None`.
+    columns: Option<Columns>,
+    /// Epilogue of raw sums.
+    raw: Columns,
+    bias: Vec<i32>,
+    shift: Vec<i32>,
+    how: Wide,
+    out: Requant,
+    pub(crate) n: usize,
+    pub(crate) k: usize,
+}
+
+/// What is known of the inputs of a linear.
+pub(crate) struct Inputs<'a> {
+    pub(crate) ty: &'a TensorType,
+    /// Gains, biases and shift of the norm in front, if there is one.
+    pub(crate) norm: Option<(Vec<(i16, i32)>, i8)>,
+}
+
+impl<'a> Inputs<'a> {
+    /// Of operand `node` of a graph.
+    pub(crate) fn of(graph: &'a Graph, node: u32) -> Option<Self> {
+        let ty = graph.types().get(node as usize)?;
+        let norm = match &graph.nodes().get(node as usize)?.op {
+            Op::RmsNorm { params, out, .. } => {
+                Some((graph.consts().get(*params as usize)?.norm(), out.shift))
+            }
+            _ => None,
+        };
+        Some(Self { ty, norm })
+    }
+
+    /// Upper bound of `|Σ w·x|` over any subset of columns.
+    fn bound(&self, w: &[i32]) -> i64 {
+        let peak = i64::from(self.ty.lo).abs().max(i64::from(self.ty.hi).abs());
+        let ones: i64 = w.iter().map(|w| i64::from(*w).abs()).sum();
+        let sum = ones.saturating_mul(peak);
+        let Some((gains, shift)) = self
+            .norm
+            .as_ref()
+            .filter(|(g, s)| g.len() == w.len() && *s >= 0)
+        else {
+            return sum;
+        };
+        // Cauchy–Schwarz: ‖u‖₂ ≤ 2^15 + √n/2 behind a root-mean-square norm (docs/graph.md)
+        let (mut squares, mut biases) = (0u128, 0u128);
+        for (w, (g, b)) in w.iter().zip(gains) {
+            squares += u128::from((i64::from(*w) * i64::from(*g)).unsigned_abs()).pow(2);
+            biases += u128::from((i64::from(*w) * i64::from(*b)).unsigned_abs());
+        }
+        let length = (1u128 << 15) + (gains.len() as u128).isqrt() / 2 + 1;
+        let dot = (squares.isqrt() + 1) * length + biases;
+        let own = i64::try_from((dot >> shift.min(&31)) + 1).unwrap_or(i64::MAX);
+        sum.min(own.saturating_add(ones / 2 + 1))
+    }
+}
+
+impl Linear {
+    /// Packs a `blocks` or `weights` constant. `exponents`: whether the operator has a second operand.
+    pub(crate) fn new(
+        isa: Isa,
+        weights: &Const,
+        x: &Inputs<'_>,
+        exponents: bool,
+        out: &Requant,
+    ) -> Option<Self> {
+        let kind = weights.kind();
+        let n = kind.rows() as usize;
+        let (k, coding) = match kind {
+            ConstKind::Blocks {
+                rows,
+                cols,
+                bits,
+                group,
+                offsets,
+            } => (
+                cols as usize,
+                Some(Coding {
+                    rows: rows as usize,
+                    cols: cols as usize,
+                    bits: usize::from(bits),
+                    group: usize::from(group),
+                    offsets,
+                }),
+            ),
+            ConstKind::Weights { cols, .. } => (cols as usize, None),
+            _ => return None,
+        };
+        let (mut bias, mut shift) = (Vec::with_capacity(n), Vec::with_capacity(n));
+        let (mut narrow, mut deep, mut fits, mut values) = (true, false, true, Vec::new());
+        for r in 0..n {
+            let row = weights.row_values(r as u32)?;
+            let half = if row.shift > 0 {
+                1i64 << (row.shift - 1)
+            } else {
+                0
+            };
+            narrow &= x
+                .bound(&row.values)
+                .saturating_add(i64::from(row.bias).abs() + half)
+                <= A_MAX;
+            let ones: i64 = row.values.iter().map(|w| i64::from(*w).abs()).sum();
+            deep |= ones >= 1 << 24;
+            fits &= row.values.iter().all(|w| i16::try_from(*w).is_ok());
+            if coding.is_none() {
+                values.extend(row.values.iter().map(|w| *w as i16));
+            }
+            bias.push(row.bias);
+            shift.push(i32::from(row.shift));
+        }
+        let plain = narrow && !exponents && shift.iter().all(|s| *s >= 0);
+        let each = || bias.iter().zip(&shift).map(|(b, s)| (*b, *s as i8));
+        let columns = plain.then(|| Columns::new(each(), out.dtype, out.lo, out.hi));
+        let raw = vec![(0, 0); panels(n) * PANEL];
+        let source = match coding {
+            Some(coding) => Source::Codes(Blocks::new(coding, weights.bytes())?),
+            None => {
+                let mut packed = Packed16::default();
+                packed.fill(isa, &values, Order::Rows, k, n, k);
+                Source::Values(packed)
+            }
+        };
+        let bytes = x.ty.lo >= -32_640 && x.ty.hi <= 32_639 && matches!(source, Source::Codes(_));
+        Some(Self {
+            source,
+            sums: if narrow { Sums::One } else { Sums::Two },
+            bytes,
+            // codes that reach 2^15 don't expand to 16 bits; two sums of long rows may pass 32
+            deep: (!narrow && deep) || (!fits && !bytes),
+            columns,
+            raw: Columns::new(raw.into_iter(), DType::I32, i32::MIN, i32::MAX),
+            bias,
+            shift,
+            how: Wide::new(out),
+            out: *out,
+            n,
+            k,
+        })
+    }
+
+    /// Name of the kernel, for profiles.
+    pub(crate) fn kernel(&self) -> &'static str {
+        match (&self.source, self.sums) {
+            (Source::Codes(_), Sums::One) => "codes",
+            (Source::Codes(_), Sums::Two) => "codes, two sums",
+            (Source::Values(_), Sums::One) => "i16",
+            (Source::Values(_), Sums::Two) => "i16, two sums",
+        }
+    }
+
+    /// Bytes of the packed weights.
+    pub(crate) fn bytes(&self) -> usize {
+        let source = match &self.source {
+            Source::Codes(b) => b.bytes(),
+            Source::Values(p) => p.lines.len() * 64,
+        };
+        source + 8 * self.n
+    }
+
+    /// Weights of row `r`.
+    pub(crate) fn row(&self, r: usize) -> Vec<i32> {
+        match &self.source {
+            Source::Codes(b) => b.row(r).collect(),
+            Source::Values(p) if r < self.n => (0..self.k)
+                .map(|c| i32::from(p.lines[r / PANEL * p.steps + c / 2].0[r % PANEL * 2 + c % 2]))
+                .collect(),
+            Source::Values(_) => Vec::new(),
+        }
+    }
+
+    /// Shift of row `r`.
+    pub(crate) fn shift(&self, r: usize) -> i32 {
+        self.shift.get(r).copied().unwrap_or(0)
+    }
+
+    /// `rows` rows of `k` values, all columns, on several threads. `exponents`: one for each row, or none.
+    pub(crate) fn run(
+        &self,
+        isa: Isa,
+        threads: usize,
+        x: Rows<'_>,
+        exponents: &[i8],
+        out: &mut Data,
+    ) {
+        match out {
+            Data::I8(v) => self.typed(isa, threads, x, exponents, v),
+            Data::I16(v) => self.typed(isa, threads, x, exponents, v),
+            Data::I32(v) => self.typed(isa, threads, x, exponents, v),
+        }
+    }
+
+    fn typed<T: Element>(
+        &self,
+        isa: Isa,
+        threads: usize,
+        x: Rows<'_>,
+        exponents: &[i8],
+        out: &mut [T],
+    ) {
+        let rows = out.len() / self.n.max(1);
+        let mut wide = with_scratch(|s| std::mem::take(&mut s.left));
+        let x = match x {
+            Rows::I16(v) => v,
+            Rows::I8(v) => {
+                wide.resize(v.len(), 0);
+                widen16(isa, v, &mut wide);
+                &wide
+            }
+        };
+        if self.deep {
+            self.deep(x, exponents, out);
+        } else if self.by_codes(isa, rows) {
+            self.codes(isa, threads, x, exponents, out);
+        } else {
+            let each = rows.div_ceil(threads.max(1)).max(4);
+            if threads > 1 && rows > each {
+                out.par_chunks_mut(each * self.n)
+                    .enumerate()
+                    .for_each(|(i, part)| {
+                        let first = i * each;
+                        self.expanded(
+                            isa,
+                            &x[first * self.k..],
+                            exponents.get(first..).unwrap_or(&[]),
+                            part,
+                        );
+                    });
+            } else {
+                self.expanded(isa, x, exponents, out);
+            }
+        }
+        with_scratch(|s| s.left = wide);
+    }
+
+    /// Whether the byte kernels run for so many rows.
+    fn by_codes(&self, isa: Isa, rows: usize) -> bool {
+        let vector = isa.tier() == Tier::Avx512Vnni;
+        let many = rows >= EXPAND_FROM && self.sums == Sums::One;
+        matches!(self.source, Source::Codes(_)) && self.bytes && vector && !many
+    }
+
+    /// The byte kernels; threads share the columns.
+    fn codes<T: Element>(
+        &self,
+        isa: Isa,
+        threads: usize,
+        x: &[i16],
+        exponents: &[i8],
+        out: &mut [T],
+    ) {
+        let Source::Codes(blocks) = &self.source else {
+            return;
+        };
+        let rows = out.len() / self.n.max(1);
+        let mut limbs = with_scratch(|s| std::mem::take(&mut s.limbs));
+        limbs.fill(isa, x, rows, self.k, blocks.coding().group);
+        let parts = threads.min(self.n / LEAST).max(1);
+        let width = self.n.div_ceil(parts).next_multiple_of(PANEL);
+        let mut slices: Vec<Vec<&mut [T]>> = (0..parts).map(|_| Vec::with_capacity(rows)).collect();
+        for row in out.chunks_exact_mut(self.n) {
+            for (part, slice) in slices.iter_mut().zip(row.chunks_mut(width)) {
+                part.push(slice);
+            }
+        }
+        let one = |(i, part): (usize, &mut Vec<&mut [T]>)| {
+            let Some(n) = part.first().map(|s| s.len()) else {
+                return;
+            };
+            let (first, count) = (i * width / PANEL, panels(n));
+            let stride = count * PANEL;
+            with_scratch(|s| {
+                s.high.resize(rows * stride, 0);
+                s.low.resize(
+                    if self.sums == Sums::Two {
+                        rows * stride
+                    } else {
+                        0
+                    },
+                    0,
+                );
+                let mut totals = Totals {
+                    high: &mut s.high,
+                    low: &mut s.low,
+                    stride,
+                };
+                blocks.product(isa, self.sums, &limbs, first, count, &mut totals);
+                for (r, out) in part.iter_mut().enumerate() {
+                    let at = r * stride..r * stride + n;
+                    let low = s.low.get(at.clone()).unwrap_or(&[]);
+                    let e = exponents.get(r).copied().unwrap_or(0);
+                    self.finish(isa, &s.high[at], low, i * width, e, out);
+                }
+            });
+        };
+        if parts > 1 {
+            slices.par_iter_mut().enumerate().for_each(one);
+        } else {
+            slices.iter_mut().enumerate().for_each(one);
+        }
+        with_scratch(|s| s.limbs = limbs);
+    }
+
+    /// Epilogue of columns `j0 …` of one row.
+    fn finish<T: Element>(
+        &self,
+        isa: Isa,
+        high: &[i32],
+        low: &[i32],
+        j0: usize,
+        e: i8,
+        out: &mut [T],
+    ) {
+        let end = j0 + out.len();
+        match &self.columns {
+            Some(c) => finish_narrow(
+                isa,
+                high,
+                &c.add[j0..end],
+                &c.right[j0..end],
+                self.out.lo,
+                self.out.hi,
+                out,
+            ),
+            None => finish_wide(
+                isa,
+                high,
+                low,
+                &self.bias[j0..end],
+                &self.shift[j0..end],
+                i32::from(e),
+                self.how,
+                out,
+            ),
+        }
+    }
+
+    /// 16-bit kernels over panels that are expanded a few at a time; two sums are two products with the limbs of the activations.
+    fn expanded<T: Element>(&self, isa: Isa, x: &[i16], exponents: &[i8], out: &mut [T]) {
+        let rows = out.len() / self.n.max(1);
+        let stride = padded(self.k);
+        let two = self.sums == Sums::Two;
+        with_scratch(|s| {
+            // rows of x, or of its upper and then its lower limbs, with zeros up to whole steps
+            let data: &[i16] = if !two && stride == self.k {
+                &x[..rows * self.k]
+            } else {
+                s.wide.clear();
+                s.wide.resize(rows * stride * if two { 2 } else { 1 }, 0);
+                let (first, second) = s.wide.split_at_mut(rows * stride);
+                for r in 0..rows {
+                    for c in 0..self.k {
+                        let (v, at) = (i32::from(x[r * self.k + c]), r * stride + c);
+                        if two {
+                            let h = (v + 128) >> 8;
+                            first[at] = h as i16;
+                            second[at] = (v - (h << 8)) as i16;
+                        } else {
+                            first[at] = v as i16;
+                        }
+                    }
+                }
+                &s.wide
+            };
+            let left = Left16 {
+                data,
+                stride,
+                rows: if two { 2 * rows } else { rows },
+            };
+            let mut p = 0;
+            while p < panels(self.n) {
+                let count = match &self.source {
+                    Source::Codes(_) => EXPANDED.min(panels(self.n) - p),
+                    Source::Values(_) => panels(self.n) - p,
+                };
+                let (j0, steps) = (p * PANEL, stride / 2);
+                let n = (count * PANEL).min(self.n - j0);
+                let lines: &[Line16] = match &self.source {
+                    Source::Codes(b) => {
+                        s.packed.lines.resize(count * steps, Line16([0; 32]));
+                        b.expand(isa, p, count, &mut s.packed.lines);
+                        &s.packed.lines
+                    }
+                    Source::Values(w) => &w.lines[p * steps..],
+                };
+                let right = Right {
+                    lines,
+                    steps,
+                    n,
+                    j0,
+                };
+                if let Some(columns) = &self.columns {
+                    let mut dest = Dest {
+                        out: T::out(out),
+                        at: j0,
+                        stride: self.n,
+                    };
+                    gemm16(isa, Form::Plain, left, right, columns, &mut dest);
+                } else {
+                    s.high.resize(left.rows * n, 0);
+                    let mut dest = Dest {
+                        out: i32::out(&mut s.high),
+                        at: 0,
+                        stride: n,
+                    };
+                    gemm16(isa, Form::Plain, left, right, &self.raw, &mut dest);
+                    for (r, out) in out.chunks_exact_mut(self.n).enumerate() {
+                        let (high, low) = s.high.split_at(rows * n);
+                        let low = low.get(r * n..(r + 1) * n).unwrap_or(&[]);
+                        let e = exponents.get(r).copied().unwrap_or(0);
+                        self.finish(
+                            isa,
+                            &high[r * n..(r + 1) * n],
+                            low,
+                            j0,
+                            e,
+                            &mut out[j0..j0 + n],
+                        );
+                    }
+                }
+                p += count;
+            }
+        });
+    }
+
+    /// Sums in 64 bits, for matrices that no vector kernel may take.
+    fn deep<T: Element>(&self, x: &[i16], exponents: &[i8], out: &mut [T]) {
+        for j in 0..self.n {
+            let w = self.row(j);
+            for (r, out) in out.chunks_exact_mut(self.n).enumerate() {
+                let dot: i64 = w
+                    .iter()
+                    .zip(&x[r * self.k..])
+                    .map(|(w, x)| i64::from(*w) * i64::from(*x))
+                    .sum();
+                let shift = (self.shift[j] - i32::from(exponents.get(r).copied().unwrap_or(0)))
+                    .clamp(-15, 31);
+                out[j] = T::narrow(assay_graph::ops::requant(
+                    dot + i64::from(self.bias[j]),
+                    shift as i8,
+                    &self.out,
+                ));
+            }
+        }
+    }
+}
+
+/// Whether a linear needs this module: block codes, exponents, or rows that may need two limbs.
+pub(crate) fn is_needed(weights: &Const, x: &Inputs<'_>, exponents: bool) -> bool {
+    exponents
+        || matches!(weights.kind(), ConstKind::Blocks { .. })
+        || x.norm.is_some()
+        || (0..weights.kind().rows()).any(|r| {
+            weights.row_values(r).is_some_and(|row| {
+                let half = if row.shift > 0 {
+                    1i64 << (row.shift - 1)
+                } else {
+                    0
+                };
+                let scale = if row.shift < 0 { 1i64 << -row.shift } else { 1 };
+                let sum = x
+                    .bound(&row.values)
+                    .saturating_add(i64::from(row.bias).abs());
+                sum.saturating_mul(scale).saturating_add(half) > A_MAX
+            })
+        })
+}
