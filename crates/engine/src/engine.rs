@@ -38,9 +38,9 @@ impl Default for EngineOptions {
 /// Shared between threads by reference; concurrent runs don't wait for each other.
 pub struct Engine {
     graph: Arc<Graph>,
-    plan: Plan,
-    isa: Isa,
-    threads: usize,
+    pub(crate) plan: Plan,
+    pub(crate) isa: Isa,
+    pub(crate) threads: usize,
     pool: Option<rayon::ThreadPool>,
     states: Mutex<Vec<State>>,
 }
@@ -317,7 +317,7 @@ impl Engine {
         self.plan.steps.iter().map(|s| s.ty.dims(extent)).collect()
     }
 
-    fn install<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
+    pub(crate) fn install<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
         match &self.pool {
             Some(pool) => pool.install(f),
             None => f(),

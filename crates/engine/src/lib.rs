@@ -31,6 +31,7 @@
 mod batched;
 mod commit;
 mod conv;
+mod decoder;
 mod engine;
 mod error;
 mod exec;
@@ -44,6 +45,7 @@ pub mod simd;
 mod threads;
 
 pub use commit::TracedRun;
+pub use decoder::{Decoder, Generated, Sequence, mask_root};
 pub use engine::{Computed, Engine, EngineOptions, FullRun, Run};
 pub use error::EngineError;
 pub use simd::isa::Tier;

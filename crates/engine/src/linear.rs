@@ -207,11 +207,6 @@ impl Linear {
         }
     }
 
-    /// Shift of row `r`.
-    pub(crate) fn shift(&self, r: usize) -> i32 {
-        self.shift.get(r).copied().unwrap_or(0)
-    }
-
     /// `rows` rows of `k` values, all columns, on several threads. `exponents`: one for each row, or none.
     pub(crate) fn run(
         &self,

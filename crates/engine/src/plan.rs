@@ -1,5 +1,7 @@
 //! From a graph to what is executed: constants packed once, buffers assigned.
 
+use std::{cell::RefCell, collections::HashMap, sync::Arc};
+
 use assay_graph::{Const, DType, Data, Extent, Graph, Op, Requant, Tensor, TensorType, Window};
 
 use crate::{
@@ -41,7 +43,7 @@ pub(crate) enum Kernel {
         how: Rescale,
     },
     Rescale(Rescale),
-    Lookup(Table),
+    Lookup(Arc<Table>),
     Pool {
         kind: Pool,
         window: Window,
@@ -73,7 +75,7 @@ pub(crate) enum Kernel {
     },
     RmsNorm(Box<NormParams>),
     Rope {
-        angles: Vec<i16>,
+        angles: Arc<Vec<i16>>,
         d: usize,
         how: Rescale,
     },
@@ -97,6 +99,20 @@ pub(crate) enum Kernel {
     },
     Tail,
     Sampler(Sampler),
+}
+
+impl Kernel {
+    /// Bytes of packed weights and tables.
+    pub(crate) fn bytes(&self) -> usize {
+        let data = |d: &Data| d.len() * d.dtype().size();
+        match self {
+            Self::Limbs(l) => l.bytes(),
+            Self::Linear(p) => p.bytes(),
+            Self::AddRows { rows, .. } | Self::Embedding { rows, .. } => data(rows),
+            Self::RmsNorm(p) | Self::LayerNorm(p) => 8 * p.gain.len(),
+            _ => 0,
+        }
+    }
 }
 
 /// Steps of sampling; blocks are counted in elements.
@@ -164,6 +180,7 @@ pub(crate) struct Plan {
 impl Plan {
     pub(crate) fn new(isa: Isa, graph: &Graph) -> Result<Self, EngineError> {
         let mut steps: Vec<Step> = Vec::with_capacity(graph.nodes().len());
+        let kept = RefCell::default();
         for (i, (node, ty)) in graph.nodes().iter().zip(graph.types()).enumerate() {
             let fail = |what| EngineError::Graph {
                 node: i as u32,
@@ -177,6 +194,7 @@ impl Plan {
                 .ok_or(fail("operand does not exist"))?;
             let place = Place {
                 isa,
+                kept: &kept,
                 node: i,
                 graph,
                 op: &node.op,
@@ -307,8 +325,16 @@ fn assign(steps: &mut [Step]) -> usize {
     slots
 }
 
+/// Constants that several nodes read, kept once.
+#[derive(Default)]
+struct Kept {
+    tables: HashMap<(u32, DType), Arc<Table>>,
+    angles: HashMap<u32, Arc<Vec<i16>>>,
+}
+
 struct Place<'a> {
     isa: Isa,
+    kept: &'a RefCell<Kept>,
     node: usize,
     graph: &'a Graph,
     op: &'a Op,
@@ -360,6 +386,34 @@ impl Place<'_> {
             eps,
             how: Rescale::new(out),
         })
+    }
+
+    fn table(&self, id: u32) -> Option<Arc<Table>> {
+        let from = self.types.first()?.dtype;
+        if let Some(table) = self.kept.borrow().tables.get(&(id, from)) {
+            return Some(Arc::clone(table));
+        }
+        let table = Arc::new(table_of(from, self.values(id)?)?);
+        self.kept
+            .borrow_mut()
+            .tables
+            .insert((id, from), Arc::clone(&table));
+        Some(table)
+    }
+
+    fn angles(&self, id: u32) -> Option<Arc<Vec<i16>>> {
+        if let Some(angles) = self.kept.borrow().angles.get(&id) {
+            return Some(Arc::clone(angles));
+        }
+        let Data::I16(angles) = self.values(id)? else {
+            return None;
+        };
+        let angles = Arc::new(angles);
+        self.kept
+            .borrow_mut()
+            .angles
+            .insert(id, Arc::clone(&angles));
+        Some(angles)
     }
 
     fn sampler(&self) -> Option<Sampler> {
@@ -440,9 +494,7 @@ impl Place<'_> {
                 how: Rescale::new(out),
             },
             Op::Requant { out } => Kernel::Rescale(Rescale::new(out)),
-            Op::Lookup { table } => {
-                Kernel::Lookup(table_of(self.types.first()?.dtype, self.values(*table)?)?)
-            }
+            Op::Lookup { table } => Kernel::Lookup(self.table(*table)?),
             Op::MaxPool { window } => Kernel::Pool {
                 kind: Pool::Max,
                 window: *window,
@@ -484,16 +536,11 @@ impl Place<'_> {
             Op::RmsNorm { params, eps, out } => {
                 Kernel::RmsNorm(Box::new(self.norm(*params, *eps, out)?))
             }
-            Op::Rope { rows, out } => {
-                let Data::I16(angles) = self.values(*rows)? else {
-                    return None;
-                };
-                Kernel::Rope {
-                    angles,
-                    d: self.cols(*rows)?,
-                    how: Rescale::new(out),
-                }
-            }
+            Op::Rope { rows, out } => Kernel::Rope {
+                angles: self.angles(*rows)?,
+                d: self.cols(*rows)?,
+                how: Rescale::new(out),
+            },
             Op::Mul { out } => Kernel::Mul(Rescale::new(out)),
             Op::Exponent { bits } => Kernel::Exponent {
                 bits: u32::from(*bits),

@@ -140,6 +140,14 @@ impl Product {
         })
     }
 
+    /// Bytes of the packed weights.
+    pub(crate) fn bytes(&self) -> usize {
+        match &self.panels {
+            Panels::Wide(p, _) => p.lines.len() * 64,
+            Panels::Narrow(p) => p.lines.len() * 64,
+        }
+    }
+
     /// Name of the kernel, for profiles.
     pub(crate) fn kernel(&self) -> &'static str {
         match &self.panels {

@@ -52,4 +52,5 @@ pub mod norm;
 pub mod pack;
 #[cfg(target_arch = "x86_64")]
 mod pack_avx512;
+pub mod sample;
 pub mod softmax;
