@@ -25,6 +25,7 @@
 //! # Ok::<(), assay_text::TextError>(())
 //! ```
 
+mod constraint;
 mod detokenizer;
 mod error;
 mod message;
@@ -34,6 +35,7 @@ mod template;
 mod tokenizer;
 mod tools;
 
+pub use constraint::{Constrainer, Constraint, Grammar};
 pub use detokenizer::Detokenizer;
 pub use error::TextError;
 pub use message::{Message, Role, Tool, ToolCall};
