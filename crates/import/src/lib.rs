@@ -4,7 +4,7 @@
 //! |---|---|
 //! | fetch a model by name, keep it verified in a cache | [`pull`], [`catalogue`] |
 //! | parse ONNX into a float network; parse a BERT checkpoint | [`onnx`], [`net`], [`bert`] |
-//! | parse GGUF files | [`gguf`] |
+//! | language models: GGUF files and Hugging Face folders | [`gguf`], [`language`] |
 //! | calibrate, choose scales, write the integer graph | [`quantise`], [`bert::build`](bert::build()), [`fixed`] |
 //! | put graph and manifest together, save, load | [`Model`], [`manifest`], [`recipes`] |
 //! | text, images and numbers to tensors, tensors to answers | [`codec`] |
@@ -36,6 +36,7 @@ mod error;
 pub mod fixed;
 pub mod float;
 pub mod gguf;
+pub mod language;
 pub mod manifest;
 mod model;
 pub mod net;

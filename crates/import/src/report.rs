@@ -35,7 +35,7 @@ pub fn bounds(graph: &Graph, names: &[String]) -> BoundsReport {
                 let k = a
                     .shape
                     .last()
-                    .map_or(1, |d| i64::from(d.at(graph.header().max_seq)));
+                    .map_or(1, |d| i64::from(d.at(graph.header().max_seq.into())));
                 // behind a softmax the sum of a row is known
                 let softmax = node
                     .inputs
@@ -81,7 +81,7 @@ pub fn macs(graph: &Graph) -> u64 {
                     .first()
                     .and_then(|n| graph.types().get(*n as usize))
                     .and_then(|t| t.shape.last())
-                    .map_or(0, |d| d.at(seq));
+                    .map_or(0, |d| d.at(seq.into()));
                 len * u64::from(k)
             }
             _ => 0,
