@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use alloy_primitives::{Address, B256};
 use assay_abi::{CLAIMS, IClaims, IModels, IStaking, MODELS, STAKING};
 use assay_operator::{ApiError, RunRequest, RunResponse};
-use assay_receipt::{Bundle, Request, Salt, Tier, input_commit, line_id, opens_output, recover};
+use assay_receipt::{
+    Bundle, Receipt, ReceiptSignature, Request, Salt, Tier, input_commit, line_id, opens_output,
+    recover,
+};
 use parking_lot::Mutex;
 
 use crate::error::OperatorFault;
@@ -48,13 +51,13 @@ impl Shared {
         }
     }
 
-    /// Buys one answer. Blocks until it is there or every operator failed.
-    pub(crate) fn buy(
+    /// Price of an answer and who serves the model, after checking that the account can pay `answers` of them.
+    pub(crate) fn offers(
         &self,
         account: &Account,
         model: &dyn ModelCodec,
-        input: &Encoded,
-    ) -> Result<Bought, HttpError> {
+        answers: u32,
+    ) -> Result<(u128, Vec<OperatorEntry>), HttpError> {
         let fee = self.price(model.model_id())?;
         if fee > self.config.max_fee {
             return Err(HttpError::NoOperator(format!(
@@ -62,7 +65,7 @@ impl Shared {
                 self.config.max_fee
             )));
         }
-        self.check_balance(account, fee)?;
+        self.check_balance(account, fee.saturating_mul(answers.into()))?;
         let operators = self
             .operators
             .serving(&self.client, &self.agent, model.model_id())?;
@@ -72,6 +75,17 @@ impl Shared {
                 model.name()
             )));
         }
+        Ok((fee, operators))
+    }
+
+    /// Buys one answer. Blocks until it is there or every operator failed.
+    pub(crate) fn buy(
+        &self,
+        account: &Account,
+        model: &dyn ModelCodec,
+        input: &Encoded,
+    ) -> Result<Bought, HttpError> {
+        let (fee, operators) = self.offers(account, model, 1)?;
         let mut faults = Vec::new();
         for operator in &operators {
             match self.ask(account, model, input, operator, fee) {
@@ -128,8 +142,15 @@ impl Shared {
                     // Whatever the receipt is worth, the operator has signed something for this place.
                     self.lines.set_next(line, seq.saturating_add(1));
                     let claim_id = answer.receipt.claim_id();
-                    self.check(operator, &body.request, salt, &answer)
-                        .map_err(|failure| failure.of_receipt(claim_id))?;
+                    self.check(
+                        operator,
+                        &body.request,
+                        salt,
+                        &answer.receipt,
+                        &answer.signature,
+                        &answer.output,
+                    )
+                    .map_err(|failure| failure.of_receipt(claim_id))?;
                     return self
                         .keep(account, model, input, body, answer)
                         .map_err(Failure::Ours);
@@ -224,14 +245,15 @@ impl Shared {
     }
 
     /// Everything that must hold before an answer is passed on.
-    fn check(
+    pub(crate) fn check(
         &self,
         operator: &OperatorEntry,
         request: &Request,
         salt: B256,
-        answer: &RunResponse,
+        receipt: &Receipt,
+        signature: &ReceiptSignature,
+        output: &[u8],
     ) -> Result<(), Check> {
-        let receipt = &answer.receipt;
         let wrong = |reason: String| Check::Wrong(reason);
         receipt.check().map_err(|error| wrong(error.to_string()))?;
         receipt
@@ -240,7 +262,7 @@ impl Shared {
         if receipt.operator != operator.address {
             return Err(wrong(format!("it names operator {}", receipt.operator)));
         }
-        let signer = recover(receipt.digest(&self.domain), &answer.signature);
+        let signer = recover(receipt.digest(&self.domain), signature);
         let signer = signer.map_err(|error| wrong(error.to_string()))?;
         let owner = self.owner_of(signer).map_err(Check::Chain)?;
         if owner != operator.address {
@@ -248,7 +270,7 @@ impl Shared {
                 "it is signed by {signer}, which is no key of this operator"
             )));
         }
-        if !opens_output(receipt.output_commit, salt, &answer.output) {
+        if !opens_output(receipt.output_commit, salt, output) {
             return Err(wrong("the output does not open the commitment".into()));
         }
         let call = IClaims::requiredExposureCall {
@@ -312,18 +334,18 @@ impl Shared {
     }
 }
 
-enum Failure {
+pub(crate) enum Failure {
     Ours(HttpError),
     Theirs(OperatorFault),
 }
 
-enum Check {
+pub(crate) enum Check {
     Wrong(String),
     Chain(HttpError),
 }
 
 impl Check {
-    fn of_receipt(self, claim_id: B256) -> Failure {
+    pub(crate) fn of_receipt(self, claim_id: B256) -> Failure {
         match self {
             Self::Wrong(reason) => Failure::Theirs(OperatorFault::Receipt { claim_id, reason }),
             Self::Chain(error) => Failure::Ours(error),
@@ -338,7 +360,7 @@ enum Refused {
     Other(OperatorFault),
 }
 
-fn none_left(faults: &[(Address, OperatorFault)]) -> HttpError {
+pub(crate) fn none_left(faults: &[(Address, OperatorFault)]) -> HttpError {
     let words: Vec<String> = faults
         .iter()
         .map(|(operator, fault)| format!("{operator} {fault}"))
@@ -355,7 +377,7 @@ fn none_left(faults: &[(Address, OperatorFault)]) -> HttpError {
     HttpError::NoOperator(format!("no operator answered: {words}"))
 }
 
-fn random_salt() -> Result<B256, Failure> {
+pub(crate) fn random_salt() -> Result<B256, Failure> {
     let mut salt = [0u8; 32];
     getrandom::fill(&mut salt)
         .map_err(|error| Failure::Ours(HttpError::Internal(error.to_string())))?;

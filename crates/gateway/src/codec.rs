@@ -3,6 +3,8 @@
 use alloy_primitives::B256;
 use thiserror::Error;
 
+use crate::Language;
+
 /// What a model is good for; decides which endpoints take it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ModelKind {
@@ -12,6 +14,8 @@ pub enum ModelKind {
     Classifier,
     /// Tensor to tensor: `/v1/infer`.
     Tensor,
+    /// Text that goes on: `/v1/chat/completions`, `/v1/completions`, `/v1/responses`.
+    Language,
 }
 
 impl ModelKind {
@@ -21,6 +25,7 @@ impl ModelKind {
             Self::Embedding => "embedding",
             Self::Classifier => "classifier",
             Self::Tensor => "tensor",
+            Self::Language => "language",
         }
     }
 }
@@ -99,6 +104,11 @@ pub trait ModelCodec: Send + Sync {
 
     /// Length of the vector, for embeddings.
     fn dimensions(&self) -> Option<usize> {
+        None
+    }
+
+    /// Tokenizer, template and limits, for language models.
+    fn language(&self) -> Option<&Language> {
         None
     }
 

@@ -38,6 +38,16 @@ pub struct GatewayConfig {
     pub queue: usize,
     /// Longest time for one answer of an operator.
     pub operator_timeout: Duration,
+    /// Longest time for one answer of a language model; requests are signed to be valid a minute longer.
+    pub answer_timeout: Duration,
+    /// Most tokens of an answer when a call does not say.
+    pub default_max_tokens: u32,
+    /// Most answers of one call (`n`, times the prompts of `/v1/completions`).
+    pub max_choices: u32,
+    /// Time after which a stream that has nothing to say sends a comment.
+    pub ping: Duration,
+    /// How long a client may leave its stream unread while there is something to read.
+    pub stall: Duration,
     /// How long the list of operators is used before it is read again.
     pub refresh: Duration,
     /// Host names accepted besides loopback ones; `*` accepts all.
@@ -64,6 +74,11 @@ impl GatewayConfig {
             max_inputs: 256,
             queue: 64,
             operator_timeout: Duration::from_secs(120),
+            answer_timeout: Duration::from_secs(540),
+            default_max_tokens: 2_048,
+            max_choices: 16,
+            ping: Duration::from_secs(10),
+            stall: Duration::from_secs(60),
             refresh: Duration::from_secs(5),
             hosts: Vec::new(),
             cors: Vec::new(),

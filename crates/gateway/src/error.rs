@@ -65,8 +65,13 @@ pub enum HttpError {
         param: &'static str,
     },
     /// More tokens than the model takes.
-    #[error("{0}")]
-    ContextLength(String),
+    #[error("{message}")]
+    ContextLength {
+        /// Both numbers, in words.
+        message: String,
+        /// Name of the parameter.
+        param: &'static str,
+    },
     /// No or an unknown API key.
     #[error("{0}")]
     Unauthorized(&'static str),
@@ -96,6 +101,12 @@ pub enum HttpError {
         /// Most.
         limit: usize,
     },
+    /// Every operator of the model has a full queue.
+    #[error("every operator of this model is busy; try again in a second")]
+    OperatorsBusy,
+    /// The answer took too long, seconds.
+    #[error("no complete answer within {0} seconds")]
+    Timeout(u64),
     /// No operator answers for this model.
     #[error("{0}")]
     NoOperator(String),
@@ -120,8 +131,21 @@ impl HttpError {
 
     pub(crate) fn codec(param: &'static str, error: &CodecError) -> Self {
         match error {
-            CodecError::TooLong { .. } => Self::ContextLength(error.to_string()),
+            CodecError::TooLong { .. } => Self::ContextLength {
+                message: error.to_string(),
+                param,
+            },
             other => Self::invalid(param, other.to_string()),
+        }
+    }
+
+    /// The same about a parameter that has another name at another endpoint.
+    pub(crate) fn with_param(self, from: &str, to: &'static str) -> Self {
+        match self {
+            Self::Invalid { message, param } if param == from => {
+                Self::Invalid { message, param: to }
+            }
+            other => other,
         }
     }
 
@@ -130,7 +154,7 @@ impl HttpError {
         const REQUEST: &str = "invalid_request_error";
         match self {
             Self::Invalid { .. } => (StatusCode::BAD_REQUEST, REQUEST, "invalid_value", None),
-            Self::ContextLength(_) => (
+            Self::ContextLength { .. } => (
                 StatusCode::BAD_REQUEST,
                 REQUEST,
                 "context_length_exceeded",
@@ -158,7 +182,13 @@ impl HttpError {
                 "body_too_large",
                 None,
             ),
-            Self::Busy { .. } => (
+            Self::Timeout(_) => (
+                StatusCode::GATEWAY_TIMEOUT,
+                "server_error",
+                "timeout",
+                Some(false),
+            ),
+            Self::Busy { .. } | Self::OperatorsBusy => (
                 StatusCode::TOO_MANY_REQUESTS,
                 "rate_limit_error",
                 "queue_full",
@@ -195,9 +225,8 @@ impl HttpError {
     pub fn body(&self) -> serde_json::Value {
         let (_, kind, code, _) = self.row();
         let param = match self {
-            Self::Invalid { param, .. } => Some(*param),
+            Self::Invalid { param, .. } | Self::ContextLength { param, .. } => Some(*param),
             Self::ModelNotFound(_) => Some("model"),
-            Self::ContextLength(_) => Some("input"),
             _ => None,
         };
         json!({"error": {"message": self.to_string(), "type": kind, "param": param, "code": code}})
@@ -244,4 +273,11 @@ pub(crate) enum OperatorFault {
     /// The receipt does not check.
     #[error("bad receipt {claim_id}: {reason}")]
     Receipt { claim_id: B256, reason: String },
+}
+
+impl OperatorFault {
+    /// A full queue is no reason to pass an operator over.
+    pub(crate) fn is_busy(&self) -> bool {
+        matches!(self, Self::Refused { code, .. } if code == "busy")
+    }
 }

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 
 use crate::buy::{Bought, usd};
+use crate::lang::{Language, chat, completions, responses};
 use crate::metrics::CallLabels;
 use crate::server::Shared;
 use crate::{Account, HttpError, ModelCodec, embeddings, infer};
@@ -35,6 +36,18 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route(
             "/v1/embeddings",
             post(embeddings::handle).fallback(wrong_method),
+        )
+        .route(
+            "/v1/chat/completions",
+            post(chat::handle).fallback(wrong_method),
+        )
+        .route(
+            "/v1/completions",
+            post(completions::handle).fallback(wrong_method),
+        )
+        .route(
+            "/v1/responses",
+            post(responses::handle).fallback(wrong_method),
         )
         .route("/v1/infer", post(infer::handle).fallback(wrong_method))
         .route("/v1/receipts/{id}", get(receipt).fallback(wrong_method))
@@ -73,6 +86,9 @@ async fn around(State(shared): App, request: Request, next: Next) -> Response {
     {
         Some("/v1/embeddings") => "embeddings",
         Some("/v1/infer") => "infer",
+        Some("/v1/chat/completions") => "chat",
+        Some("/v1/completions") => "completions",
+        Some("/v1/responses") => "responses",
         Some("/v1/models" | "/v1/models/{*name}") => "models",
         Some("/v1/receipts/{id}") => "receipts",
         Some(_) => "status",
@@ -215,12 +231,20 @@ pub(crate) fn with_receipts(answer: Value, model: &dyn ModelCodec, bought: &[Bou
         ("assay-model", model.model_id().to_string()),
         ("assay-fee", usd(fee)),
     ];
+    add_headers(&mut response, headers);
+    response
+}
+
+/// Adds headers to an answer.
+pub(crate) fn add_headers(
+    response: &mut Response,
+    headers: impl IntoIterator<Item = (&'static str, String)>,
+) {
     for (name, value) in headers {
         if let Ok(value) = HeaderValue::from_str(&value) {
             response.headers_mut().insert(name, value);
         }
     }
-    response
 }
 
 /// The `assay` object of an answer.
@@ -272,6 +296,7 @@ fn describe(shared: &Shared, model: &dyn ModelCodec) -> Value {
             "tiers": ["optimistic"],
             "max_tokens": model.max_tokens(),
             "dimensions": model.dimensions(),
+            "context_length": model.language().map(Language::context),
         },
     })
 }

@@ -21,6 +21,7 @@ mod error;
 mod http;
 mod imported;
 mod infer;
+mod lang;
 mod lines;
 mod metrics;
 mod multipart;
@@ -34,4 +35,5 @@ pub use codec::{CodecError, Decoded, Encoded, ModelCodec, ModelKind, Prediction}
 pub use config::GatewayConfig;
 pub use error::{GatewayError, HttpError};
 pub use imported::ImportedModel;
+pub use lang::Language;
 pub use server::{Gateway, Running};

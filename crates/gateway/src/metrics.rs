@@ -21,6 +21,8 @@ pub(crate) struct Metrics {
     pub(crate) fees: Counter,
     pub(crate) operator_failures: Counter,
     pub(crate) seconds: Histogram,
+    pub(crate) tokens: Counter,
+    pub(crate) cancelled: Counter,
 }
 
 impl Metrics {
@@ -48,6 +50,18 @@ impl Metrics {
         );
         let seconds = Histogram::new(exponential_buckets(0.001, 2.0, 16));
         registry.register("call_seconds", "Time of a call in seconds", seconds.clone());
+        let tokens = Counter::default();
+        registry.register(
+            "tokens",
+            "Answered tokens of language models",
+            tokens.clone(),
+        );
+        let cancelled = Counter::default();
+        registry.register(
+            "cancelled",
+            "Streams whose client went away before the end",
+            cancelled.clone(),
+        );
         Self {
             registry,
             calls,
@@ -55,6 +69,8 @@ impl Metrics {
             fees,
             operator_failures,
             seconds,
+            tokens,
+            cancelled,
         }
     }
 

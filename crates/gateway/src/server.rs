@@ -9,6 +9,7 @@ use assay_receipt::Domain;
 use assay_wallet::ChainClient;
 
 use crate::buy::Memory;
+use crate::lang::upstream::Upstream;
 use crate::lines::Lines;
 use crate::metrics::Metrics;
 use crate::operators::Operators;
@@ -20,6 +21,7 @@ pub(crate) struct Shared {
     pub(crate) domain: Domain,
     pub(crate) client: ChainClient,
     pub(crate) agent: ureq::Agent,
+    pub(crate) upstream: Upstream,
     pub(crate) accounts: HashMap<String, Account>,
     pub(crate) lines: Lines,
     pub(crate) receipts: Receipts,
@@ -114,6 +116,7 @@ impl Gateway {
             domain,
             client,
             agent,
+            upstream: Upstream::new(),
             accounts,
             lines,
             receipts,
