@@ -27,6 +27,17 @@ macro_rules! typed {
     };
 }
 
+/// As `typed` for operators that take 8 or 16 bits only.
+macro_rules! narrow {
+    ($data:expr, $v:ident => $e:expr) => {
+        match $data {
+            Data::I8($v) => $e,
+            Data::I16($v) => $e,
+            Data::I32(_) => return None,
+        }
+    };
+}
+
 /// Binds two tensors that have the same type; `false` when they don't.
 macro_rules! same {
     ($x:expr, $out:expr, |$a:ident, $b:ident| $e:expr) => {
@@ -141,7 +152,7 @@ impl Context<'_> {
                 typed!(out, out => exec_language::lift(weights, ids, how, cols, out));
             }
             Kernel::Rope { angles, d, how } => {
-                typed!(x.data, a => typed!(out, out => threads::rows(threads, 4, out, last, |first, part| {
+                narrow!(x.data, a => typed!(out, out => threads::rows(threads, 4, out, last, |first, part| {
                     for (i, part) in part.chunks_exact_mut(last).enumerate() {
                         let t = first + i;
                         language::rope(isa, &a[t * last..(t + 1) * last], &angles[t * d..(t + 1) * d], *how, part);
@@ -150,7 +161,7 @@ impl Context<'_> {
             }
             Kernel::Mul(how) => {
                 let b = operands.get(1)?.data;
-                typed!(x.data, a => typed!(b, b => typed!(out, out => threads::rows(threads, LEAST, out, 1, |at, part| {
+                narrow!(x.data, a => narrow!(b, b => typed!(out, out => threads::rows(threads, LEAST, out, 1, |at, part| {
                     language::mul(isa, &a[at..], &b[at..], *how, part);
                 }))));
             }
@@ -174,7 +185,7 @@ impl Context<'_> {
                 };
                 let shape = [*heads, *kv_heads, last / heads];
                 let seq = x.dims.first().copied()?;
-                typed!(x.data, q => typed!(k, k => exec_language::scores(self, (q, k), shape, seq, out)));
+                narrow!(x.data, q => narrow!(k, k => exec_language::scores(self, (q, k), shape, seq, out)));
             }
             Kernel::CausalExp { table, shifts } => {
                 let (Data::I32(s), Data::I16(out)) = (x.data, out) else {
@@ -189,7 +200,7 @@ impl Context<'_> {
             } => {
                 let (v, heads) = (operands.get(1)?, x.dims.first().copied()?);
                 let shape = [heads, *kv_heads, v.dims.first().copied()? / kv_heads];
-                typed!(x.data, e => typed!(v.data, v => typed!(out, out => {
+                narrow!(x.data, e => narrow!(v.data, v => typed!(out, out => {
                     exec_language::mix(self, e, v, shape, last, *bits, how, out);
                 })));
             }

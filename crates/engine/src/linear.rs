@@ -10,8 +10,9 @@ use crate::{
         columns::Columns,
         elementwise::{Element, widen16},
         gemm::{Dest, Form, Left16, Right, gemm16},
+        gemm_parts::{Parts, gemm_parts},
         isa::{Isa, Tier},
-        language::{Wide, finish_narrow, finish_wide},
+        language::{Pair, Wide, finish_narrow, finish_wide},
         pack::{Line16, Order, PANEL, Packed16, padded, panels},
     },
 };
@@ -33,6 +34,8 @@ pub(crate) struct Linear {
     source: Source,
     /// How many sums a row needs.
     sums: Sums,
+    /// Columns of which any sum fits 32 bits; `k` for [`Sums::One`].
+    part: usize,
     /// Whether activations are two signed bytes and all weights 16 bits, so that the byte kernels may run.
     bytes: bool,
     /// Rows whose two sums may pass 32 bits: computed in 64 bits.
@@ -69,29 +72,52 @@ impl<'a> Inputs<'a> {
         Some(Self { ty, norm })
     }
 
-    /// Upper bound of `|Σ w·x|` over any subset of columns.
-    fn bound(&self, w: &[i32]) -> i64 {
+    /// Upper bound of `|Σ w·x|` over any subset of the columns `from …` that `w` is of.
+    fn bound(&self, from: usize, w: &[i32]) -> i64 {
         let peak = i64::from(self.ty.lo).abs().max(i64::from(self.ty.hi).abs());
-        let ones: i64 = w.iter().map(|w| i64::from(*w).abs()).sum();
-        let sum = ones.saturating_mul(peak);
-        let Some((gains, shift)) = self
-            .norm
-            .as_ref()
-            .filter(|(g, s)| g.len() == w.len() && *s >= 0)
-        else {
+        let ones = sum_of(w, |w| u64::from(w.unsigned_abs()));
+        let sum = i64::try_from(ones).unwrap_or(i64::MAX).saturating_mul(peak);
+        let Some((norm, shift)) = self.norm.as_ref().filter(|(_, s)| *s >= 0) else {
             return sum;
         };
-        // Cauchy–Schwarz: ‖u‖₂ ≤ 2^15 + √n/2 behind a root-mean-square norm (docs/graph.md)
-        let (mut squares, mut biases) = (0u128, 0u128);
+        let Some(gains) = norm.get(from..from + w.len()) else {
+            return sum;
+        };
+        // Cauchy–Schwarz: ‖u‖₂ ≤ 2^15 + √n/2 behind a root-mean-square norm (docs/graph.md).
+        // |w·gain| < 2^31 is rounded up to a multiple of 2^10, so that squares are below 2^42
+        let (mut squares, mut biases) = (0u64, 0u64);
         for (w, (g, b)) in w.iter().zip(gains) {
-            squares += u128::from((i64::from(*w) * i64::from(*g)).unsigned_abs()).pow(2);
-            biases += u128::from((i64::from(*w) * i64::from(*b)).unsigned_abs());
+            let product = (i64::from(*w) * i64::from(*g)).unsigned_abs();
+            let up = product.div_ceil(1 << 10);
+            squares = squares.saturating_add(up.wrapping_mul(up));
+            biases =
+                biases.saturating_add(i64::from(*w).unsigned_abs() * i64::from(*b).unsigned_abs());
         }
-        let length = (1u128 << 15) + (gains.len() as u128).isqrt() / 2 + 1;
-        let dot = (squares.isqrt() + 1) * length + biases;
+        let length = (1u128 << 15) + (norm.len() as u128).isqrt() / 2 + 1;
+        let dot = ((u128::from(squares.isqrt()) + 1) << 10) * length + u128::from(biases);
         let own = i64::try_from((dot >> shift.min(&31)) + 1).unwrap_or(i64::MAX);
-        sum.min(own.saturating_add(ones / 2 + 1))
+        sum.min(own.saturating_add((ones / 2 + 1).cast_signed()))
     }
+
+    /// The largest of `k`, `k/2`, `k/4` … (in multiples of 16, at least 16) columns, at most `part`, of which any sum with `w` fits 32 bits; 0 if there is none.
+    fn part(&self, w: &[i32], mut part: usize) -> usize {
+        let fits = |part: usize| {
+            let mut chunks = w.chunks(part).enumerate();
+            chunks.all(|(i, w)| self.bound(i * part, w) <= i64::from(i32::MAX))
+        };
+        while part > 0 && !fits(part) {
+            part = if part > 16 {
+                (part / 2).next_multiple_of(16)
+            } else {
+                0
+            };
+        }
+        part
+    }
+}
+
+fn sum_of(w: &[i32], f: impl Fn(i32) -> u64) -> u64 {
+    w.iter().fold(0u64, |s, w| s.wrapping_add(f(*w)))
 }
 
 impl Linear {
@@ -127,6 +153,7 @@ impl Linear {
         };
         let (mut bias, mut shift) = (Vec::with_capacity(n), Vec::with_capacity(n));
         let (mut narrow, mut deep, mut fits, mut values) = (true, false, true, Vec::new());
+        let mut part = k.next_multiple_of(16);
         for r in 0..n {
             let row = weights.row_values(r as u32)?;
             let half = if row.shift > 0 {
@@ -135,10 +162,11 @@ impl Linear {
                 0
             };
             narrow &= x
-                .bound(&row.values)
+                .bound(0, &row.values)
                 .saturating_add(i64::from(row.bias).abs() + half)
                 <= A_MAX;
             let ones: i64 = row.values.iter().map(|w| i64::from(*w).abs()).sum();
+            part = x.part(&row.values, part);
             deep |= ones >= 1 << 24;
             fits &= row.values.iter().all(|w| i16::try_from(*w).is_ok());
             if coding.is_none() {
@@ -147,6 +175,7 @@ impl Linear {
             bias.push(row.bias);
             shift.push(i32::from(row.shift));
         }
+        let part = if narrow { k } else { part };
         let plain = narrow && !exponents && shift.iter().all(|s| *s >= 0);
         let each = || bias.iter().zip(&shift).map(|(b, s)| (*b, *s as i8));
         let columns = plain.then(|| Columns::new(each(), out.dtype, out.lo, out.hi));
@@ -163,9 +192,10 @@ impl Linear {
         Some(Self {
             source,
             sums: if narrow { Sums::One } else { Sums::Two },
+            part,
             bytes,
             // codes that reach 2^15 don't expand to 16 bits; two sums of long rows may pass 32
-            deep: (!narrow && deep) || (!fits && !bytes),
+            deep: (!narrow && deep) || !fits,
             columns,
             raw: Columns::new(raw.into_iter(), DType::I32, i32::MIN, i32::MAX),
             bias,
@@ -269,7 +299,7 @@ impl Linear {
     /// Whether the byte kernels run for so many rows.
     fn by_codes(&self, isa: Isa, rows: usize) -> bool {
         let vector = isa.tier() == Tier::Avx512Vnni;
-        let many = rows >= EXPAND_FROM && self.sums == Sums::One;
+        let many = rows >= EXPAND_FROM && self.part > 0;
         matches!(self.source, Source::Codes(_)) && self.bytes && vector && !many
     }
 
@@ -320,9 +350,12 @@ impl Linear {
                 blocks.product(isa, self.sums, &limbs, first, count, &mut totals);
                 for (r, out) in part.iter_mut().enumerate() {
                     let at = r * stride..r * stride + n;
-                    let low = s.low.get(at.clone()).unwrap_or(&[]);
                     let e = exponents.get(r).copied().unwrap_or(0);
-                    self.finish(isa, &s.high[at], low, i * width, e, out);
+                    let (pair, low) = match self.sums {
+                        Sums::One => (Pair::Alone, &s.high[at.clone()]),
+                        Sums::Two => (Pair::Limbs, &s.low[at.clone()]),
+                    };
+                    self.finish(isa, pair, &s.high[at], low, i * width, e, out);
                 }
             });
         };
@@ -338,6 +371,7 @@ impl Linear {
     fn finish<T: Element>(
         &self,
         isa: Isa,
+        pair: Pair,
         high: &[i32],
         low: &[i32],
         j0: usize,
@@ -357,6 +391,7 @@ impl Linear {
             ),
             None => finish_wide(
                 isa,
+                pair,
                 high,
                 low,
                 &self.bias[j0..end],
@@ -368,37 +403,23 @@ impl Linear {
         }
     }
 
-    /// 16-bit kernels over panels that are expanded a few at a time; two sums are two products with the limbs of the activations.
+    /// 16-bit kernels over panels that are expanded a few at a time. Where a sum may pass 32 bits it is formed in parts, or of the limbs of the activations.
     fn expanded<T: Element>(&self, isa: Isa, x: &[i16], exponents: &[i8], out: &mut [T]) {
         let rows = out.len() / self.n.max(1);
         let stride = padded(self.k);
         let two = self.sums == Sums::Two;
+        let limbs = two && self.part == 0;
         with_scratch(|s| {
-            // rows of x, or of its upper and then its lower limbs, with zeros up to whole steps
-            let data: &[i16] = if !two && stride == self.k {
+            let data: &[i16] = if !limbs && stride == self.k {
                 &x[..rows * self.k]
             } else {
-                s.wide.clear();
-                s.wide.resize(rows * stride * if two { 2 } else { 1 }, 0);
-                let (first, second) = s.wide.split_at_mut(rows * stride);
-                for r in 0..rows {
-                    for c in 0..self.k {
-                        let (v, at) = (i32::from(x[r * self.k + c]), r * stride + c);
-                        if two {
-                            let h = (v + 128) >> 8;
-                            first[at] = h as i16;
-                            second[at] = (v - (h << 8)) as i16;
-                        } else {
-                            first[at] = v as i16;
-                        }
-                    }
-                }
+                spread(x, rows, self.k, limbs, &mut s.wide);
                 &s.wide
             };
             let left = Left16 {
                 data,
                 stride,
-                rows: if two { 2 * rows } else { rows },
+                rows: if limbs { 2 * rows } else { rows },
             };
             let mut p = 0;
             while p < panels(self.n) {
@@ -422,6 +443,7 @@ impl Linear {
                     n,
                     j0,
                 };
+                p += count;
                 if let Some(columns) = &self.columns {
                     let mut dest = Dest {
                         out: T::out(out),
@@ -429,29 +451,47 @@ impl Linear {
                         stride: self.n,
                     };
                     gemm16(isa, Form::Plain, left, right, columns, &mut dest);
+                    continue;
+                }
+                let width = count * PANEL;
+                s.high.resize(left.rows * width, 0);
+                let pair = if two && !limbs {
+                    s.low.resize(rows * width, 0);
+                    let mut parts = Parts {
+                        high: &mut s.high,
+                        low: &mut s.low,
+                        stride: width,
+                    };
+                    gemm_parts(isa, left, right, self.part / 2, &self.raw, &mut parts);
+                    Pair::Parts
                 } else {
-                    s.high.resize(left.rows * n, 0);
                     let mut dest = Dest {
                         out: i32::out(&mut s.high),
                         at: 0,
-                        stride: n,
+                        stride: width,
                     };
                     gemm16(isa, Form::Plain, left, right, &self.raw, &mut dest);
-                    for (r, out) in out.chunks_exact_mut(self.n).enumerate() {
-                        let (high, low) = s.high.split_at(rows * n);
-                        let low = low.get(r * n..(r + 1) * n).unwrap_or(&[]);
-                        let e = exponents.get(r).copied().unwrap_or(0);
-                        self.finish(
-                            isa,
-                            &high[r * n..(r + 1) * n],
-                            low,
-                            j0,
-                            e,
-                            &mut out[j0..j0 + n],
-                        );
-                    }
+                    if limbs { Pair::Limbs } else { Pair::Alone }
+                };
+                let (high, second) = s.high.split_at(rows * width);
+                let low = match pair {
+                    Pair::Alone => high,
+                    Pair::Limbs => second,
+                    Pair::Parts => &s.low,
+                };
+                for (r, out) in out.chunks_exact_mut(self.n).enumerate() {
+                    let e = exponents.get(r).copied().unwrap_or(0);
+                    let at = r * width..r * width + n;
+                    self.finish(
+                        isa,
+                        pair,
+                        &high[at.clone()],
+                        &low[at],
+                        j0,
+                        e,
+                        &mut out[j0..j0 + n],
+                    );
                 }
-                p += count;
             }
         });
     }
@@ -478,6 +518,26 @@ impl Linear {
     }
 }
 
+/// Rows with zeros up to whole steps; `limbs`: all upper limbs, then all lower ones.
+fn spread(x: &[i16], rows: usize, k: usize, limbs: bool, out: &mut Vec<i16>) {
+    let stride = padded(k);
+    out.clear();
+    out.resize(rows * stride * if limbs { 2 } else { 1 }, 0);
+    let (first, second) = out.split_at_mut(rows * stride);
+    for r in 0..rows {
+        for c in 0..k {
+            let (v, at) = (i32::from(x[r * k + c]), r * stride + c);
+            if limbs {
+                let h = (v + 128) >> 8;
+                first[at] = h as i16;
+                second[at] = (v - (h << 8)) as i16;
+            } else {
+                first[at] = v as i16;
+            }
+        }
+    }
+}
+
 /// Whether a linear needs this module: block codes, exponents, or rows that may need two limbs.
 pub(crate) fn is_needed(weights: &Const, x: &Inputs<'_>, exponents: bool) -> bool {
     exponents
@@ -492,7 +552,7 @@ pub(crate) fn is_needed(weights: &Const, x: &Inputs<'_>, exponents: bool) -> boo
                 };
                 let scale = if row.shift < 0 { 1i64 << -row.shift } else { 1 };
                 let sum = x
-                    .bound(&row.values)
+                    .bound(0, &row.values)
                     .saturating_add(i64::from(row.bias).abs());
                 sum.saturating_mul(scale).saturating_add(half) > A_MAX
             })

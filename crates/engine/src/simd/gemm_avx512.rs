@@ -153,7 +153,7 @@ macro_rules! finish {
 /// addition, which costs the limiting pipes another slot.
 #[inline]
 #[target_feature(enable = "avx512f,avx512vnni")]
-fn dot16(mut acc: __m512i, x: __m512i, w: __m512i) -> __m512i {
+pub(super) fn dot16(mut acc: __m512i, x: __m512i, w: __m512i) -> __m512i {
     // SAFETY: one register instruction of a feature this function is compiled for; no memory, no flags.
     unsafe {
         asm!("vpdpwssd {0}, {1}, {2}", inout(zmm_reg) acc, in(zmm_reg) x, in(zmm_reg) w, options(pure, nomem, nostack, preserves_flags));
@@ -319,13 +319,13 @@ unsafe fn row_starts(a: Left16<'_>, steps: usize, out: &mut [i32]) {
 }
 
 /// Starts and heights of tiles that share `rows` evenly, none higher than `high`.
-fn tiles(rows: usize, high: usize) -> impl Iterator<Item = (usize, usize)> {
+pub(super) fn tiles(rows: usize, high: usize) -> impl Iterator<Item = (usize, usize)> {
     let count = rows.div_ceil(high);
     (0..count).map(move |i| (i * rows / count, (i + 1) * rows / count - i * rows / count))
 }
 
 /// Panels of the next group: three, but four remaining ones go two and two.
-fn group(remaining: usize) -> usize {
+pub(super) fn group(remaining: usize) -> usize {
     if remaining == 4 { 2 } else { remaining.min(3) }
 }
 

@@ -26,24 +26,49 @@ impl Wide {
 /// `sat(rnd(v, k))` for `|v| < 2^61` and k in −15 … 61.
 #[inline(always)]
 fn close(v: i64, k: i32, lo: i64, hi: i64) -> i64 {
-    let (right, left) = (k.max(0) as u32 & 63, (-k).max(0) as u32 & 63);
-    let v = v.wrapping_add((1i64 << right) >> 1) >> right;
+    let (right, left) = (k.max(0) as u32, k.wrapping_neg().max(0) as u32);
+    let half = 1i64.wrapping_shl(right) >> 1;
+    let v = v.wrapping_add(half).wrapping_shr(right);
     // what a left shift would push out of 64 bits is beyond the clamp anyway
-    (v.clamp(-(1 << 33), 1 << 33) << left).clamp(lo, hi)
+    v.max(-(1 << 33))
+        .min(1 << 33)
+        .wrapping_shl(left)
+        .max(lo)
+        .min(hi)
+}
+
+/// How two sums of 32 bits make one of 64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pair {
+    /// There is one sum only.
+    Alone,
+    /// `256·high + low`.
+    Limbs,
+    /// `high` is `Σ floor(part / 2^16)` over parts of the sum, `low` the sum modulo 2^32.
+    Parts,
 }
 
 multiversion! {
-    /// Epilogue of a linear: `out = sat(rnd(256·high + low + bias, shift − e))`; `low` may be empty (then `high` is the whole sum).
-    pub fn finish_wide<O: Element>(high: &[i32], low: &[i32], bias: &[i32], shift: &[i32], e: i32, how: Wide, out: &mut [O]) {
-        if low.is_empty() {
-            for (((o, h), b), s) in out.iter_mut().zip(high).zip(bias).zip(shift) {
-                *o = O::narrow(close(i64::from(*h) + i64::from(*b), (s - e).clamp(-15, 31), how.lo, how.hi) as i32);
-            }
-        } else {
-            for ((((o, h), l), b), s) in out.iter_mut().zip(high).zip(low).zip(bias).zip(shift) {
-                let v = (i64::from(*h) << 8) + i64::from(*l) + i64::from(*b);
-                *o = O::narrow(close(v, (s - e).clamp(-15, 31), how.lo, how.hi) as i32);
-            }
+    /// Epilogue of a linear: `out = sat(rnd(sum + bias, shift − e))`; the sum is made of `high` and `low` as `pair` says (`low` is as long as `high`; not read when alone).
+    pub fn finish_wide<O: Element>(pair: Pair, high: &[i32], low: &[i32], bias: &[i32], shift: &[i32], e: i32, how: Wide, out: &mut [O]) {
+        let n = out.len();
+        let (high, low, bias, shift) = (&high[..n], &low[..n], &bias[..n], &shift[..n]);
+        macro_rules! each {
+            ($sum:expr) => {
+                for i in 0..n {
+                    let sum: i64 = $sum(high[i], low[i]);
+                    let k = shift[i].wrapping_sub(e).max(-15).min(31);
+                    out[i] = O::narrow(close(sum.wrapping_add(i64::from(bias[i])), k, how.lo, how.hi) as i32);
+                }
+            };
+        }
+        match pair {
+            Pair::Alone => each!(|h: i32, _| i64::from(h)),
+            Pair::Limbs => each!(|h: i32, l: i32| i64::from(h).wrapping_shl(8).wrapping_add(i64::from(l))),
+            Pair::Parts => each!(|h: i32, l: i32| {
+                let near = i64::from(h).wrapping_shl(16);
+                near.wrapping_add(i64::from(l.wrapping_sub(near as i32)))
+            }),
         }
     }
 }
@@ -102,14 +127,15 @@ multiversion! {
     /// `sat(rnd(x, shift + e))` of each row of `n` by its exponent.
     pub fn normalise<A: Element, O: Element>(x: &[A], n: usize, e: &[i8], how: Wide, out: &mut [O]) {
         for ((x, out), e) in x.chunks_exact(n).zip(out.chunks_exact_mut(n)).zip(e) {
-            let k = (how.shift + i32::from(*e)).clamp(-15, 61);
+            let k = how.shift.wrapping_add(i32::from(*e)).max(-15).min(61);
             if (1..=30).contains(&k) {
                 // v >> k, and the carry of what is shifted out: no sum passes 32 bits
-                let (mask, half, lo, hi) = ((1i32 << k) - 1, 1i32 << (k - 1), how.lo as i32, how.hi as i32);
+                let (k, half) = (k as u32, 1i32.wrapping_shl(k.wrapping_sub(1) as u32));
+                let (mask, lo, hi) = (1i32.wrapping_shl(k).wrapping_sub(1), how.lo as i32, how.hi as i32);
                 for (o, x) in out.iter_mut().zip(x) {
                     let v = x.wide();
-                    let carry = (v & mask).wrapping_add(half).cast_unsigned() >> k;
-                    *o = O::narrow((v >> k).wrapping_add(carry.cast_signed()).max(lo).min(hi));
+                    let carry = (v & mask).wrapping_add(half).cast_unsigned().wrapping_shr(k);
+                    *o = O::narrow(v.wrapping_shr(k).wrapping_add(carry.cast_signed()).max(lo).min(hi));
                 }
             } else {
                 for (o, x) in out.iter_mut().zip(x) {
@@ -135,7 +161,7 @@ multiversion! {
             let step = max.wrapping_sub(*v).cast_unsigned().saturating_add(half) >> (shift & 31);
             let e = table[step.min(last) as usize];
             *o = e;
-            total += i64::from(e);
+            total = total.wrapping_add(i64::from(e));
         }
         *sum = total;
     }
@@ -158,7 +184,7 @@ multiversion! {
         }
         let divisor = (2 * sum) as f64;
         for (o, d) in out.iter_mut().zip(dots) {
-            let q = (((d << (bits + 1)) + sum) as f64 / divisor).floor();
+            let q = (d.wrapping_shl(bits.wrapping_add(1)).wrapping_add(sum) as f64 / divisor).floor();
             // the mean of values below 2^15, times at most 2^8
             *o = O::narrow(integral(q).max(lo).min(hi));
         }
@@ -195,7 +221,21 @@ mod tests {
             }).collect();
             for isa in isas() {
                 let mut have = vec![0i32; rows.len()];
-                finish_wide(isa, &high, if wide { &low } else { &[] }, &bias, &shift, e, Wide::new(&out), &mut have);
+                finish_wide(isa, if wide { Pair::Limbs } else { Pair::Alone }, &high, &low, &bias, &shift, e, Wide::new(&out), &mut have);
+                prop_assert_eq!(&have, &want, "{}", isa.tier());
+            }
+        }
+
+        #[test]
+        fn parts_make_the_sum(rows in prop::collection::vec(prop::collection::vec(any::<i32>(), 1..40), 1..20)) {
+            let out = Requant { shift: 0, dtype: DType::I32, lo: i32::MIN, hi: i32::MAX };
+            let high: Vec<i32> = rows.iter().map(|r| r.iter().map(|v| v >> 16).sum()).collect();
+            let low: Vec<i32> = rows.iter().map(|r| r.iter().fold(0i32, |s, v| s.wrapping_add(*v))).collect();
+            let want: Vec<i32> = rows.iter().map(|r| ops::requant(r.iter().map(|v| i64::from(*v)).sum(), 9, &out)).collect();
+            let (bias, shift) = (vec![0; rows.len()], vec![9; rows.len()]);
+            for isa in isas() {
+                let mut have = vec![0i32; rows.len()];
+                finish_wide(isa, Pair::Parts, &high, &low, &bias, &shift, 0, Wide::new(&out), &mut have);
                 prop_assert_eq!(&have, &want, "{}", isa.tier());
             }
         }

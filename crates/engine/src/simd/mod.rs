@@ -44,6 +44,7 @@ pub mod gemm;
 mod gemm_avx2;
 #[cfg(target_arch = "x86_64")]
 mod gemm_avx512;
+pub mod gemm_parts;
 pub mod isa;
 pub mod language;
 pub mod limit;

@@ -97,7 +97,12 @@ fn rms_row<A: Element, O: Element>(x: &[A], p: &NormParams, d: &mut [i32], out: 
         peak = peak.max(v.wide().unsigned_abs());
     }
     let e = exponent(u64::from(peak));
-    let half = if e > 0 { 1i32 << (e - 1) } else { 0 };
+    let half = if e > 0 {
+        1i32.wrapping_shl(e.wrapping_sub(1))
+    } else {
+        0
+    };
+    let mask = half.wrapping_add(half).wrapping_sub(1).max(0);
     let (mut high, mut low) = (0u64, 0u64);
     for (d, x) in d.chunks_mut(SHORT).zip(x.chunks(SHORT)) {
         // squares are below 2^30; their halves are added apart so that 2^14 of them fit 32 bits
@@ -105,7 +110,7 @@ fn rms_row<A: Element, O: Element>(x: &[A], p: &NormParams, d: &mut [i32], out: 
         for (d, x) in d.iter_mut().zip(x) {
             // (v + half) >> e without passing 32 bits: v >> e, and the carry of what is shifted out
             let v = x.wide();
-            let rest = (v & half.wrapping_add(half).wrapping_sub(1).max(0)).wrapping_add(half);
+            let rest = (v & mask).wrapping_add(half);
             let carry = if e > 0 {
                 rest.cast_unsigned() >> (e & 31)
             } else {
