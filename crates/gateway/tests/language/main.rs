@@ -5,6 +5,7 @@ mod chain;
 mod client;
 mod faults;
 mod load;
+mod official;
 mod operator;
 mod shapes;
 
@@ -15,7 +16,7 @@ use alloy_primitives::B256;
 use assay_gateway::{
     Account, CodecError, Decoded, Gateway, GatewayConfig, Language, ModelCodec, ModelKind, Running,
 };
-use assay_text::{ChatTemplate, TemplateTokens, Tokenizer, Vocabulary};
+use assay_text::{ChatTemplate, Constrainer, Grammar, TemplateTokens, Tokenizer, Vocabulary};
 use assay_wallet::dev_key;
 use serde_json::{Value, json};
 
@@ -171,6 +172,26 @@ impl World {
             steps: steps.clone(),
             ..Behaviour::default()
         });
+    }
+
+    /// The answer to a constrained request, with the masks that its grammar gives.
+    fn constrained(language: &Language, asked: &Asked, ids: Vec<u32>) -> Behaviour {
+        let grammar = Grammar::from_bytes(asked.grammar.as_ref().unwrap()).unwrap();
+        let tokenizer = language.tokenizer();
+        let constrainer = Constrainer::new(tokenizer, tokenizer.vocabulary(), language.stop());
+        let mut constraint = constrainer.unwrap().constrain(&grammar).unwrap();
+        let mut masks = Vec::new();
+        for id in &ids {
+            masks.push(constraint.mask().unwrap());
+            if constraint.accept(*id).is_err() {
+                break;
+            }
+        }
+        Behaviour {
+            steps: vec![Step::Say(ids)],
+            masks,
+            ..Behaviour::default()
+        }
     }
 
     async fn post(&self, path: &str, body: Value) -> Reply {

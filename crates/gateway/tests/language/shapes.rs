@@ -190,3 +190,116 @@ async fn responses_hold_function_calls() {
         ]
     );
 }
+
+fn answer(world: &World, text: &str) {
+    let (ids, language) = (world.turn(text), world.language.clone());
+    world.play(move |asked| World::constrained(&language, asked, ids.clone()));
+}
+
+fn city_schema() -> Value {
+    json!({"type": "json_schema", "json_schema": {"name": "city", "strict": true, "schema": {
+        "type": "object",
+        "properties": {"city": {"type": "string"}, "people": {"type": "integer"}},
+        "required": ["city", "people"],
+        "additionalProperties": false,
+    }}})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn constrained_answers_obey_their_grammar() {
+    let world = World::start().await;
+    let text = r#"{"city": "Rome", "people": 3}"#;
+    answer(&world, text);
+    for format in [json!({"type": "json_object"}), city_schema()] {
+        let reply = world
+            .chat(json!({"response_format": format}))
+            .await
+            .whole()
+            .await;
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        assert_eq!(reply.body["choices"][0]["message"]["content"], text);
+        let receipt = reply.headers["assay-receipt"].to_str().unwrap();
+        let kept = world.get(&format!("/receipts/{receipt}")).await;
+        let grammar = kept.body["bundle"]["grammar"].as_str().unwrap();
+        assert_eq!(grammar, world.last().grammar.unwrap().to_string());
+    }
+    let body = json!({"model": MODEL, "input": "x", "stream": true, "text": {"format": {
+        "type": "json_schema", "name": "city", "schema": city_schema()["json_schema"]["schema"],
+    }}});
+    let (events, _) =
+        super::client::read_events(&world.post("/responses", body).await.text().await);
+    assert_eq!(events.last().unwrap()["type"], "response.completed");
+
+    // A token that the grammar forbids.
+    answer(&world, r#"{"city": 5}"#);
+    let reply = world
+        .chat(json!({"response_format": city_schema()}))
+        .await
+        .whole()
+        .await;
+    assert_eq!(reply.status, 503, "{}", reply.body);
+    assert!(
+        reply.body["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("forbidden by the grammar")
+    );
+    // Masks of another grammar.
+    let (ids, masks) = (world.turn("{}"), vec![vec![255u8; 33]; 3]);
+    world.play(move |_| super::Behaviour {
+        steps: vec![Step::Say(ids.clone())],
+        masks: masks.clone(),
+        ..super::Behaviour::default()
+    });
+    let reply = world
+        .chat(json!({"response_format": {"type": "json_object"}}))
+        .await
+        .whole()
+        .await;
+    assert_eq!(
+        (reply.status, reply.body["error"]["code"].as_str()),
+        (502, Some("bad_receipt"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn schemas_that_cannot_be_are_refused() {
+    let world = World::start().await;
+    let nothing = json!({"type": "object", "properties": {"a": false}, "required": ["a"]});
+    for schema in [nothing, json!({"type": "no such type"})] {
+        let format = json!({"type": "json_schema", "json_schema": {"name": "x", "schema": schema}});
+        let reply = world
+            .chat(json!({"response_format": format}))
+            .await
+            .whole()
+            .await;
+        assert_eq!(
+            (reply.status, &reply.body["error"]["param"]),
+            (400, &json!("response_format")),
+            "{}",
+            reply.body
+        );
+    }
+    assert!(world.operator().asked.lock().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tool_call_can_be_demanded() {
+    let world = World::start().await;
+    answer(
+        &world,
+        "<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"Bern\"}}\n</tool_call>",
+    );
+    for choice in [
+        json!("required"),
+        json!({"type": "function", "function": {"name": "weather"}}),
+    ] {
+        let fields =
+            json!({"tools": weather(), "tool_choice": choice, "parallel_tool_calls": false});
+        let reply = world.chat(fields).await.whole().await;
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        let call = &reply.body["choices"][0]["message"]["tool_calls"][0]["function"];
+        assert_eq!(call["name"], "weather");
+        assert!(reply.body["choices"][0]["message"]["content"].is_null());
+    }
+}
