@@ -225,7 +225,7 @@ fn long_texts_take_linear_time() {
         for text in [
             " ", "a", "\n", " \n", "!", "1", "\u{301}", "hell", "\r\n\t", "'",
         ] {
-            let text = text.repeat((256 << 10) / text.len());
+            let text = text.repeat((64 << 10) / text.len());
             let ids = tokenizer.encode(&text).unwrap();
             assert_eq!(tokenizer.decode(&ids), text, "{pre}");
         }
@@ -234,7 +234,7 @@ fn long_texts_take_linear_time() {
             Err(TextError::Limit { .. })
         ));
     }
-    println!("40 texts of 256 KiB in {:?}", started.elapsed());
+    println!("40 texts of 64 KiB in {:?}", started.elapsed());
 }
 
 proptest! {

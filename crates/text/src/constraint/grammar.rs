@@ -8,6 +8,9 @@ use crate::{TextError, Tool};
 const MAX_GRAMMAR_BYTES: usize = 1 << 18;
 /// Depth of a schema.
 const MAX_DEPTH: usize = 64;
+/// Regular expressions that a schema may have if it can intersect them: the cost of an intersection doubles with each
+/// (10 take milliseconds, 20 did not end within minutes and 15 GB).
+const MAX_INTERSECTED: usize = 10;
 /// First byte of the encoding.
 const VERSION: u8 = 1;
 /// Spaces, tabs and newlines in a row inside JSON: small models would fill the whole context with them.
@@ -39,16 +42,17 @@ impl Grammar {
         }
     }
 
-    /// JSON that obeys a schema.
+    /// JSON that obeys a schema; `oneOf` is read as `anyOf`.
     ///
     /// # Errors
-    /// [`TextError::Limit`] above 256 KiB or 64 levels; [`TextError::Grammar`] when it's neither an object nor a bool.
+    /// [`TextError::Limit`] above 256 KiB, 64 levels, or 10 patterns that may be intersected; [`TextError::Grammar`] when it's neither an object nor a bool.
     /// Whether the schema can be satisfied shows in [`Constrainer::constrain`](crate::Constrainer::constrain).
     pub fn json_schema(schema: &Value) -> Result<Self, TextError> {
         if !schema.is_object() && !schema.is_boolean() {
             return Err(TextError::grammar("a JSON schema is an object or a bool"));
         }
         check_depth(schema, 0)?;
+        check_patterns(schema)?;
         let text = schema.to_string();
         TextError::limit(
             "size of the grammar in bytes",
@@ -84,6 +88,7 @@ impl Grammar {
         }
         for (index, tool) in tools.iter().enumerate() {
             check_depth(&tool.parameters, 0)?;
+            check_patterns(&tool.parameters)?;
             let arguments = match &tool.parameters {
                 Value::Object(_) => move_references(&tool.parameters),
                 _ => json!({"type": "object"}),
@@ -191,7 +196,7 @@ fn bounded_whitespace(mut schema: Value) -> Value {
     if let Value::Object(map) = &mut schema {
         map.insert(
             "x-guidance".to_owned(),
-            json!({"whitespace_pattern": MAX_WHITESPACE}),
+            json!({"whitespace_pattern": MAX_WHITESPACE, "coerce_one_of": true}),
         );
     }
     schema
@@ -207,6 +212,46 @@ fn check_depth(value: &Value, depth: usize) -> Result<(), TextError> {
             .values()
             .try_for_each(|item| check_depth(item, depth + 1)),
         _ => Ok(()),
+    }
+}
+
+/// Bounds the regular expressions that the library may intersect.
+fn check_patterns(schema: &Value) -> Result<(), TextError> {
+    let (mut patterns, mut intersects) = (0, false);
+    count_patterns(schema, &mut patterns, &mut intersects);
+    if intersects {
+        TextError::limit(
+            "number of patterns in a schema that combines schemas",
+            patterns,
+            MAX_INTERSECTED,
+        )?;
+    }
+    Ok(())
+}
+
+/// Counts expressions, and finds whether two may apply to one text: `allOf`, several patterns for properties, or a
+/// reference or choice beside other keywords.
+fn count_patterns(value: &Value, patterns: &mut usize, intersects: &mut bool) {
+    match value {
+        Value::Array(items) => items
+            .iter()
+            .for_each(|item| count_patterns(item, patterns, intersects)),
+        Value::Object(map) => {
+            for (key, item) in map {
+                match key.as_str() {
+                    "pattern" | "format" | "not" | "propertyNames" => *patterns += 1,
+                    "patternProperties" => {
+                        *patterns += item.as_object().map_or(1, Map::len);
+                        *intersects = true;
+                    }
+                    "allOf" => *intersects = true,
+                    "$ref" | "anyOf" | "oneOf" if map.len() > 1 => *intersects = true,
+                    _ => {}
+                }
+                count_patterns(item, patterns, intersects);
+            }
+        }
+        _ => {}
     }
 }
 

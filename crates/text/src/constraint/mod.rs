@@ -92,7 +92,20 @@ impl Constrainer {
             accepted: 0,
             ended: false,
         };
-        constraint.mask()?;
+        // a grammar whose first step is too costly is refused now, not in the middle of an answer
+        let mask = constraint.mask()?;
+        let first = (0..self.vocabulary).find(|&id| {
+            let bit = mask
+                .get(id as usize / 8)
+                .is_some_and(|byte| byte >> (id % 8) & 1 == 1);
+            bit && !self.stops.contains(&id)
+        });
+        if let Some(id) = first {
+            let mut probe = constraint.matcher.deep_clone();
+            probe
+                .consume_token(id)
+                .map_err(|error| classify(&error.to_string()))?;
+        }
         Ok(constraint)
     }
 }
@@ -105,7 +118,7 @@ fn limits() -> ParserLimits {
         step_lexer_fuel: 200_000,
         step_max_items: 50_000,
         max_lexer_states: 50_000,
-        max_grammar_size: 200_000,
+        max_grammar_size: 60_000,
         precompute_large_lexemes: false,
         verbose_errors: false,
     }

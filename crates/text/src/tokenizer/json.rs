@@ -242,13 +242,24 @@ fn token_table(vocab: &[(String, u32)], added: &[Added]) -> Result<Vec<Vec<u8>>,
 /// reaches an added token by merging or not at all.
 fn build_bpe(model: Model, added: &[Added]) -> Result<(BPE, Vec<(u32, u32)>), TextError> {
     let pairs = split_merges(model.merges)?;
-    let named: HashSet<String> = pairs
-        .iter()
-        .flat_map(|(left, right)| [left.clone(), right.clone(), format!("{left}{right}")])
-        .collect();
+    let added_texts: HashSet<&str> = added.iter().map(|token| token.content.as_str()).collect();
+    let mut named = HashSet::new();
+    let mut whole = String::new();
+    for (left, right) in &pairs {
+        whole.clear();
+        whole.push_str(left);
+        whole.push_str(right);
+        for part in [left, right, &whole] {
+            if let Some(text) = added_texts.get(part.as_str()) {
+                named.insert(*text);
+            }
+        }
+    }
     let mut vocab: Vocab = model.vocab.0.into_iter().collect();
     for token in added {
-        if token.special || !named.contains(&token.content) && token.content.chars().count() > 1 {
+        if token.special
+            || !named.contains(token.content.as_str()) && token.content.chars().count() > 1
+        {
             vocab.remove(&token.content);
         }
     }
