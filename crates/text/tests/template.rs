@@ -252,6 +252,7 @@ fn refusals_and_failures_are_typed() {
         "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
         "{{ 'a' * 100000000000 }}",
         "{% include 'other' %}",
+        "{% set ns = namespace(x='a') %}{% for i in range(64) %}{% set y %}{{ ns.x }}{{ ns.x }}{% endset %}{% set ns.x = y %}{% endfor %}",
         "{{ 1 // 0 }}",
         "{{ messages | nonsense }}",
     ] {

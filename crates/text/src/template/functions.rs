@@ -1,11 +1,15 @@
 //! What chat templates expect of their environment beyond Jinja itself, as the `transformers` library sets it up.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior};
 
 /// Steps of the engine for one rendering, per message and at the start.
 pub(super) const FUEL: u64 = 100_000;
+/// Bytes that one rendering may print, into the prompt or into variables.
+const MAX_PRINTED_BYTES: usize = 8 << 20;
 /// Depth of calls.
 const DEPTH: usize = 64;
 /// Marks the error of `raise_exception`.
@@ -25,7 +29,20 @@ pub(super) fn environment(now: Option<u64>) -> Environment<'static> {
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_undefined_behavior(UndefinedBehavior::Lenient);
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-    environment.set_formatter(format_like_python);
+    // blocks that are captured (`set`, macros) don't reach the output, so what is printed is bounded here too
+    let printed = AtomicUsize::new(0);
+    environment.set_formatter(
+        move |out: &mut Output<'_>, _: &mut State<'_, '_>, value: &Value| {
+            let length = format_like_python(out, value)?;
+            if printed.fetch_add(length, Ordering::Relaxed) > MAX_PRINTED_BYTES {
+                return Err(Error::new(
+                    ErrorKind::InvalidOperation,
+                    format!("more than {MAX_PRINTED_BYTES} bytes printed"),
+                ));
+            }
+            Ok(())
+        },
+    );
     environment.add_function(
         "raise_exception",
         |message: String| -> Result<Value, Error> {
@@ -52,20 +69,17 @@ pub(super) fn environment(now: Option<u64>) -> Environment<'static> {
     environment
 }
 
-/// `none`, `true` and `false` print as Python prints them.
-fn format_like_python(
-    out: &mut Output<'_>,
-    _: &mut State<'_, '_>,
-    value: &Value,
-) -> Result<(), Error> {
+/// `none`, `true` and `false` print as Python prints them. Gives the number of bytes.
+fn format_like_python(out: &mut Output<'_>, value: &Value) -> Result<usize, Error> {
     let text = match value.kind() {
         ValueKind::None => "None".to_owned(),
         ValueKind::Bool if value.is_true() => "True".to_owned(),
         ValueKind::Bool => "False".to_owned(),
-        ValueKind::Undefined => return Ok(()),
+        ValueKind::Undefined => return Ok(0),
         _ => value.to_string(),
     };
-    out.write_str(&text).map_err(Error::from)
+    out.write_str(&text).map_err(Error::from)?;
+    Ok(text.len())
 }
 
 /// `json.dumps(x, ensure_ascii=False, indent=…)`: spaces after `:` and `,` without an indent, and nothing escaped for HTML.
