@@ -98,7 +98,7 @@ pub fn judge(case: &Case<'_>, evidence: &Evidence) -> Result<Verdict, GraphError
                 .as_ref()
                 .filter(|o| output_commit(salt, o) == *case.output_commit)
                 .ok_or_else(|| GraphError::evidence("the output that was committed is missing"))?;
-            if output.len() != 4 * case.extent.out as usize {
+            if output.len() != 4 * case.extent.out as usize || !in_range(case, output) {
                 return Ok(Verdict::AsserterWrong);
             }
             &[bytes.as_slice(), output].concat()
@@ -160,16 +160,20 @@ fn checked_input<'e>(
 ///
 /// The number of positions is the asserter's word: a run over a part of the input, or over more than the input, is consistent in itself and false all the same.
 fn is_legal_input(case: &Case<'_>, layout: &Layout, bytes: &[u8]) -> bool {
-    let Some(ty) = case.structure.types.first() else {
-        return false;
-    };
-    let in_range = |d: Data| d.to_i32().iter().all(|v| (ty.lo..=ty.hi).contains(v));
     let want = if case.structure.is_generative() {
         4 * case.extent.n_in() as usize
     } else {
         layout.output_bytes(0)
     };
-    bytes.len() == want && Data::from_bytes(ty.dtype, bytes).is_ok_and(in_range)
+    bytes.len() == want && in_range(case, bytes)
+}
+
+/// Whether all values lie in the declared range of the input.
+fn in_range(case: &Case<'_>, bytes: &[u8]) -> bool {
+    case.structure.types.first().is_some_and(|ty| {
+        let legal = |d: Data| d.to_i32().iter().all(|v| (ty.lo..=ty.hi).contains(v));
+        Data::from_bytes(ty.dtype, bytes).is_ok_and(legal)
+    })
 }
 
 /// The last leaf must be the commitment of the receipt, and that must open to the committed blocks of the output node. With the sampling statement in the evidence, an answer must also end where the statement ends it.

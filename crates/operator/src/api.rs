@@ -1,7 +1,7 @@
 //! The operator's HTTP API, for gateways and watchers (docs/api.md, "Operator").
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use alloy_primitives::{Address, B256, Bytes};
 use assay_receipt::{Receipt, ReceiptSignature, Request, Salt};
@@ -13,11 +13,13 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
 use crate::error::RunError;
-use crate::issue::Question;
+use crate::admit::Question;
+use crate::issue::Answer;
+use crate::language::Masks;
 use crate::operator::Shared;
-use crate::{JobState, Refusal};
+use crate::{JobState, Refusal, api_language};
 
-/// Largest request body, bytes: hex of the longest input (56 KiB) and room for the rest.
+/// Largest request body, bytes: hex of the longest input (60 KiB), statement and grammar.
 const MAX_BODY: usize = 256 * 1024;
 
 /// Body of `POST /v1/run`.
@@ -36,6 +38,27 @@ pub struct RunRequest {
     pub request_signature: ReceiptSignature,
 }
 
+/// Body of `POST /v1/run` to a language model.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Ask {
+    /// What every model is asked with.
+    #[serde(flatten)]
+    pub run: RunRequest,
+    /// Canonical sampling statement, hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampling: Option<Bytes>,
+    /// Canonical grammar that the answer is constrained to, hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grammar: Option<Bytes>,
+    /// Probabilities with so many alternatives, at most 20.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logprobs: Option<u8>,
+    /// Whether tokens are sent as they come.
+    #[serde(default)]
+    pub stream: bool,
+}
+
 /// Answer of `POST /v1/run` and, with input and salt, of `GET /v1/jobs/{claimId}`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -48,6 +71,21 @@ pub struct RunResponse {
     pub signature: ReceiptSignature,
     /// Canonical output bytes, hex.
     pub output: Bytes,
+    /// Canonical sampling statement, hex; of language models.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampling: Option<Bytes>,
+}
+
+impl From<Answer> for RunResponse {
+    fn from(answer: Answer) -> Self {
+        Self {
+            claim_id: answer.receipt.claim_id(),
+            receipt: answer.receipt,
+            signature: answer.signature,
+            output: answer.output.into(),
+            sampling: answer.sampling.map(Bytes::from),
+        }
+    }
 }
 
 /// Answer of `GET /v1/jobs/{claimId}`.
@@ -62,8 +100,17 @@ pub struct JobResponse {
     pub salt: Salt,
     /// Canonical output bytes, hex.
     pub output: Bytes,
-    /// Positions of the run.
+    /// Positions or tokens of the input.
     pub n: u32,
+    /// Canonical sampling statement, hex; of language models.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampling: Option<Bytes>,
+    /// Canonical grammar, hex; of constrained answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grammar: Option<Bytes>,
+    /// Token masks; of constrained answers.
+    #[serde(default, skip_serializing_if = "Masks::is_empty")]
+    pub masks: Masks,
     /// Where the job stands.
     pub state: JobState,
 }
@@ -108,6 +155,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/models", get(models))
         .route("/v1/models/{model_id}/graph", get(graph))
         .route("/v1/run", post(run))
+        .route("/v1/run/{job}/stop", post(api_language::stop))
         .route("/v1/jobs/{claim_id}", get(job))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(shared)
@@ -176,77 +224,128 @@ async fn job(State(shared): State<Arc<Shared>>, Path(claim_id): Path<String>) ->
         salt: job.salt,
         output: job.output.clone(),
         n: job.receipt.n_in,
+        sampling: job.sampling.clone(),
+        grammar: job.grammar.clone(),
+        masks: job.masks.clone(),
         state: job.state,
     })
     .into_response()
 }
 
 /// Counts a job while it waits or runs.
-struct Waiting<'a>(&'a AtomicUsize);
+pub(crate) struct Waiting(Arc<Shared>);
 
-impl Drop for Waiting<'_> {
+impl Waiting {
+    fn new(shared: &Arc<Shared>) -> Result<Self, Refusal> {
+        let waiting = shared.waiting.fetch_add(1, Ordering::Relaxed);
+        let counted = Self(Arc::clone(shared));
+        let limit = shared.config.queue;
+        if waiting >= limit {
+            return Err(Refusal::Busy { waiting, limit });
+        }
+        Ok(counted)
+    }
+}
+
+impl Drop for Waiting {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 async fn run(
     State(shared): State<Arc<Shared>>,
-    body: Result<Json<RunRequest>, axum::extract::rejection::JsonRejection>,
+    body: Result<Json<Ask>, axum::extract::rejection::JsonRejection>,
 ) -> Response {
-    let body = match body {
-        Ok(Json(body)) => body,
+    let ask = match body {
+        Ok(Json(ask)) => ask,
         Err(rejection) => {
             return refuse(rejection.status(), "body", rejection.body_text(), None);
         }
     };
-    let waiting = shared.waiting.fetch_add(1, Ordering::Relaxed);
-    let _waiting = Waiting(&shared.waiting);
-    if waiting >= shared.config.queue {
-        return refusal(&Refusal::Busy {
-            waiting,
-            limit: shared.config.queue,
-        });
-    }
-    let Ok(_permit) = shared.running.acquire().await else {
-        return refuse(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "stopping",
-            "the operator stops".into(),
-            None,
-        );
+    let waiting = match Waiting::new(&shared) {
+        Ok(waiting) => waiting,
+        Err(busy) => return refusal(&busy),
     };
+    let body = ask.run;
+    let model = shared.models.get(&body.model_id);
+    let speaks = model.is_some_and(|model| model.language().is_some());
     let question = Question {
         model_id: body.model_id,
         input: body.input.to_vec(),
         salt: body.salt.0,
         request: body.request,
         signature: body.request_signature,
+        sampling: ask.sampling.map(|bytes| bytes.to_vec()),
+        grammar: ask.grammar.map(|bytes| bytes.to_vec()),
+        logprobs: ask.logprobs,
+    };
+    if speaks {
+        return api_language::run(shared, question, ask.stream, waiting).await;
+    }
+    let Ok(_permit) = shared.running.acquire().await else {
+        return failure(Failure::Stopping);
     };
     let worker = Arc::clone(&shared);
-    let outcome = tokio::task::spawn_blocking(move || worker.answer(&question)).await;
-    match outcome {
-        Ok(Ok(answer)) => Json(RunResponse {
-            claim_id: answer.receipt.claim_id(),
-            receipt: answer.receipt,
-            signature: answer.signature,
-            output: answer.output.into(),
-        })
-        .into_response(),
-        Ok(Err(RunError::Refused(error))) => refusal(&error),
-        Ok(Err(RunError::Failed(error))) => {
-            tracing::error!(target: "assay::operator", %error, "job failed");
-            refuse(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "failed",
-                error.to_string(),
-                None,
-            )
-        }
+    match tokio::task::spawn_blocking(move || worker.answer(question)).await {
+        Ok(Ok(answer)) => Json(RunResponse::from(answer)).into_response(),
+        Ok(Err(error)) => run_error(error),
         Err(error) => {
             tracing::error!(target: "assay::operator", %error, "job panicked");
-            let message = "the job ended unexpectedly".to_owned();
-            refuse(StatusCode::INTERNAL_SERVER_ERROR, "internal", message, None)
+            failure(Failure::Panicked)
+        }
+    }
+}
+
+/// A failure of the operator, in one place for answers and streams.
+pub(crate) enum Failure {
+    /// It ends.
+    Stopping,
+    /// A fault of this program.
+    Panicked,
+    /// The job did not run.
+    Failed(String),
+}
+
+impl Failure {
+    pub(crate) fn parts(self) -> (StatusCode, ApiError) {
+        let (status, code, message) = match self {
+            Self::Stopping => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "stopping",
+                "the operator stops".to_owned(),
+            ),
+            Self::Panicked => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "the job ended unexpectedly".to_owned(),
+            ),
+            Self::Failed(message) => (StatusCode::SERVICE_UNAVAILABLE, "failed", message),
+        };
+        let code = code.to_owned();
+        let expected = None;
+        (
+            status,
+            ApiError {
+                message,
+                code,
+                expected,
+            },
+        )
+    }
+}
+
+pub(crate) fn failure(failure: Failure) -> Response {
+    let (status, error) = failure.parts();
+    refuse(status, &error.code, error.message, None)
+}
+
+pub(crate) fn run_error(error: RunError) -> Response {
+    match error {
+        RunError::Refused(error) => refusal(&error),
+        RunError::Failed(error) => {
+            tracing::error!(target: "assay::operator", %error, "job failed");
+            failure(Failure::Failed(error.to_string()))
         }
     }
 }
@@ -260,6 +359,10 @@ const fn status_of(refusal: &Refusal) -> (StatusCode, &'static str) {
         Refusal::Semantics { .. } => (StatusCode::BAD_REQUEST, "semantics"),
         Refusal::InputCommitment => (StatusCode::BAD_REQUEST, "input_commitment"),
         Refusal::Input(_) => (StatusCode::BAD_REQUEST, "input"),
+        Refusal::Statement(_) => (StatusCode::BAD_REQUEST, "sampling"),
+        Refusal::Grammar(_) => (StatusCode::BAD_REQUEST, "grammar"),
+        Refusal::Context { .. } => (StatusCode::BAD_REQUEST, "context"),
+        Refusal::Running(_) => (StatusCode::CONFLICT, "running"),
         Refusal::Line { .. } => (StatusCode::UNAUTHORIZED, "line"),
         Refusal::Sequence { .. } => (StatusCode::CONFLICT, "sequence"),
         Refusal::Taken { .. } => (StatusCode::CONFLICT, "taken"),
@@ -274,7 +377,7 @@ const fn status_of(refusal: &Refusal) -> (StatusCode, &'static str) {
     }
 }
 
-fn refusal(error: &Refusal) -> Response {
+pub(crate) fn refusal(error: &Refusal) -> Response {
     let (status, code) = status_of(error);
     let expected = match error {
         Refusal::Sequence { want, .. } => Some(*want),

@@ -4,10 +4,12 @@ use alloy_primitives::{B256, U256};
 use alloy_sol_types::SolCall;
 use assay_abi::IDisputes;
 use assay_engine::FullRun;
+use assay_graph::Extent;
 use assay_graph::layout::{Layout, Leaf};
 use assay_graph::trace::{Family, Tree};
 
 use crate::OperatorError;
+use crate::language::{LanguageModel, tokens_of};
 use crate::ledger::Job;
 use crate::model::{ModelRunner, block_bytes, input_tensor};
 
@@ -69,23 +71,18 @@ impl Defence {
 }
 
 fn run(model: &dyn ModelRunner, job: &Job) -> Result<Replay, OperatorError> {
-    let failed = |reason: String| OperatorError::Model {
-        model_id: job.receipt.model_id,
-        reason,
+    let (run, layout) = match model.language() {
+        Some(language) => spoken_run(language, job)?,
+        None => plain_run(model, job)?,
     };
-    let structure = model.structure();
-    let ty = structure
-        .types
-        .first()
-        .ok_or_else(|| failed("no input".into()))?;
-    let input = input_tensor(ty, structure.header.max_seq, &job.input).map_err(failed)?;
-    let run = model.full(&input)?;
-    let layout = Layout::new(structure, job.receipt.n_in);
     let tree = run.committed_tree(&layout, &job.salt.0);
-    // The first leaf is the receipt's commitment, whatever the model made of the input.
+    // The ends are the receipt's commitments, whatever the model made of the input.
     let mut leaves = tree.leaf_hashes().to_vec();
     if let Some(first) = leaves.first_mut() {
         *first = job.receipt.input_commit.0;
+    }
+    if let Some(last) = leaves.last_mut() {
+        *last = job.receipt.output_commit.0;
     }
     let committed = Tree::new(Family::Trace, leaves);
     Ok(Replay {
@@ -94,6 +91,32 @@ fn run(model: &dyn ModelRunner, job: &Job) -> Result<Replay, OperatorError> {
         run,
         committed,
     })
+}
+
+fn failed(job: &Job, reason: impl std::fmt::Display) -> OperatorError {
+    OperatorError::Model {
+        model_id: job.receipt.model_id,
+        reason: reason.to_string(),
+    }
+}
+
+fn plain_run(model: &dyn ModelRunner, job: &Job) -> Result<(FullRun, Layout), OperatorError> {
+    let structure = model.structure();
+    let ty = structure.types.first();
+    let ty = ty.ok_or_else(|| failed(job, "no input"))?;
+    let input = input_tensor(ty, structure.header.max_seq, &job.input)
+        .map_err(|reason| failed(job, reason))?;
+    let layout = Layout::new(structure, job.receipt.n_in);
+    Ok((model.full(&input)?, layout))
+}
+
+fn spoken_run(model: &LanguageModel, job: &Job) -> Result<(FullRun, Layout), OperatorError> {
+    let statement = job.statement().map_err(|reason| failed(job, reason))?;
+    let tokens = |bytes: &[u8]| tokens_of(bytes).ok_or_else(|| failed(job, "no token ids"));
+    let run = model.full_run(&tokens(&job.input)?, &tokens(&job.output)?, &statement)?;
+    let extent = Extent::answering(job.receipt.n_in, job.receipt.n_out)
+        .ok_or_else(|| failed(job, "no answer"))?;
+    Ok((run, Layout::new(model.structure(), extent)))
 }
 
 fn answer_with(

@@ -104,6 +104,25 @@ pub enum Refusal {
     /// The input is not a tensor this model takes.
     #[error("input: {0}")]
     Input(String),
+    /// The sampling statement is missing, of no meaning, or another than the request's.
+    #[error("sampling statement: {0}")]
+    Statement(String),
+    /// The grammar is missing, no grammar, or another than the statement's.
+    #[error("grammar: {0}")]
+    Grammar(String),
+    /// Prompt and answer have more tokens than the model takes.
+    #[error("{prompt} tokens of prompt and {max_out} of answer, the model takes {limit} together")]
+    Context {
+        /// Tokens of the prompt.
+        prompt: usize,
+        /// Most tokens of the answer.
+        max_out: u32,
+        /// Positions of the model.
+        limit: u32,
+    },
+    /// The same request is being answered.
+    #[error("request {0} is being answered")]
+    Running(B256),
     /// The line belongs to another pair of operator and requester, or another key signed.
     #[error("line {have} is not the line of operator {operator} and requester {requester}")]
     Line {

@@ -127,7 +127,9 @@ impl ModelRunner for FaultyModel {
                 .unwrap_or_default(),
             trace_root: tree.root().into(),
             n_leaves: tree.leaves(),
-            positions: run.seq,
+            n_in: run.seq,
+            n_out: 1,
+            mask_root: B256::ZERO,
         })
     }
 

@@ -10,10 +10,12 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use alloy_primitives::{Address, B256, Bytes};
+use assay_graph::{Sampling, Statement};
 use assay_receipt::{Receipt, ReceiptSignature, Request, Salt};
 use serde::{Deserialize, Serialize};
 
 use crate::OperatorError;
+use crate::language::Masks;
 use crate::wal::{WriteAheadLog, sync_parent};
 
 /// Where a job stands.
@@ -72,8 +74,34 @@ pub struct Job {
     pub input: Bytes,
     /// Canonical output bytes.
     pub output: Bytes,
+    /// Canonical sampling statement, of language models.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampling: Option<Bytes>,
+    /// Canonical grammar that the answer was constrained to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grammar: Option<Bytes>,
+    /// Token masks of a constrained answer.
+    #[serde(default, skip_serializing_if = "Masks::is_empty")]
+    pub masks: Masks,
     /// Where it stands.
     pub state: JobState,
+}
+
+/// Most bytes of token masks that are unpacked for one job.
+const MAX_MASKS: usize = 1 << 30;
+
+impl Job {
+    /// The public statement of a language model's run: parameters and masks.
+    ///
+    /// # Errors
+    /// A sentence, when the job has none or its form is broken.
+    pub fn statement(&self) -> Result<Statement, String> {
+        let bytes = self.sampling.as_ref().ok_or("the job has no statement")?;
+        Ok(Statement {
+            sampling: Sampling::decode(bytes).map_err(|error| error.to_string())?,
+            masks: self.masks.unpack(MAX_MASKS).ok_or("the job lacks a mask")?,
+        })
+    }
 }
 
 /// A line as this operator knows it.
@@ -92,6 +120,8 @@ pub struct Ledger {
     log: WriteAheadLog,
     jobs: BTreeMap<B256, Job>,
     tips: HashMap<B256, LineTip>,
+    /// Claims of open requests, by request.
+    answered: HashMap<B256, B256>,
 }
 
 impl Ledger {
@@ -112,6 +142,7 @@ impl Ledger {
             log,
             jobs: BTreeMap::new(),
             tips: HashMap::new(),
+            answered: HashMap::new(),
         };
         ledger.load()?;
         Ok(ledger)
@@ -123,11 +154,12 @@ impl Ledger {
             let tip = self.tips.entry(line_id).or_default();
             tip.seq = tip.seq.max(seq);
         }
+        let folder = self.folder.clone();
         let disk = |source| OperatorError::Disk {
-            path: self.folder.clone(),
+            path: folder.clone(),
             source,
         };
-        for entry in fs::read_dir(&self.folder).map_err(disk)? {
+        for entry in fs::read_dir(&folder).map_err(disk)? {
             let path = entry.map_err(disk)?.path();
             let stem = path.file_stem().and_then(|stem| stem.to_str());
             let claim_id = stem.and_then(|stem| stem.parse::<B256>().ok());
@@ -142,9 +174,29 @@ impl Ledger {
             if job.receipt.seq == tip.seq {
                 tip.cum_exposure = job.receipt.cum_exposure;
             }
+            self.note_answer(claim_id, &job);
             self.jobs.insert(claim_id, job);
         }
         Ok(())
+    }
+
+    fn note_answer(&mut self, claim_id: B256, job: &Job) {
+        if job.request.is_open() {
+            self.answered.insert(job.receipt.request_hash, claim_id);
+        }
+    }
+
+    /// The claim that answers an open request, if there is one.
+    pub(crate) fn answer_to(&self, request_hash: B256) -> Option<B256> {
+        self.answered.get(&request_hash).copied()
+    }
+
+    /// Notes the exposure sum of a line's last place, as the chain has it.
+    pub(crate) fn set_tip(&mut self, line_id: B256, tip: LineTip) {
+        let known = self.tips.entry(line_id).or_default();
+        if known.seq == tip.seq {
+            known.cum_exposure = tip.cum_exposure;
+        }
     }
 
     /// The job with this claim id.
@@ -212,6 +264,7 @@ impl Ledger {
                 cum_exposure: job.receipt.cum_exposure,
             };
         }
+        self.note_answer(claim_id, &job);
         self.jobs.insert(claim_id, job);
         Ok(claim_id)
     }
@@ -248,7 +301,9 @@ impl Ledger {
         for claim_id in &old {
             let path = self.path(*claim_id);
             fs::remove_file(&path).map_err(|source| OperatorError::Disk { path, source })?;
-            self.jobs.remove(claim_id);
+            if let Some(job) = self.jobs.remove(claim_id) {
+                self.answered.remove(&job.receipt.request_hash);
+            }
         }
         Ok(old.len())
     }

@@ -11,14 +11,20 @@
 //!
 //! Depends on `engine`, `graph`, `receipt`, `wallet`, `abi`. Start reading at [`Operator`].
 
+mod admit;
 mod api;
+mod api_language;
 mod chain;
 mod config;
 mod defence;
 mod error;
 #[cfg(feature = "fault-injection")]
 mod fault;
+#[cfg(feature = "fault-injection")]
+mod fault_language;
+mod in_flight;
 mod issue;
+mod language;
 mod ledger;
 mod model;
 mod operator;
@@ -29,7 +35,13 @@ pub use config::OperatorConfig;
 pub use error::{OperatorError, Refusal, RunError};
 #[cfg(feature = "fault-injection")]
 pub use fault::{Fault, FaultyModel};
+#[cfg(feature = "fault-injection")]
+pub use fault_language::{FaultySpeaker, LanguageFault, with_fewer_bits};
 pub use ledger::{Job, JobState, Ledger};
+pub use language::{
+    Grammars, HonestSpeaker, LanguageModel, LogProbs, MAX_ALTERNATIVES, MaskSource, Masks, Pace, Prompt,
+    Speaker, Talk, TalkEvent, full_run, log_probs, token_bytes, tokens_of,
+};
 pub use model::{Execution, HonestModel, ModelRunner, block_bytes, input_tensor};
 pub use operator::{Operator, Running};
 pub use wal::WriteAheadLog;

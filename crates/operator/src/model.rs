@@ -8,6 +8,7 @@ use assay_graph::layout::Layout;
 use assay_graph::{Dim, Graph, NodeId, Structure, Tensor, TensorType};
 
 use crate::OperatorError;
+use crate::language::LanguageModel;
 
 /// What one run gave, as the receipt names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,8 +19,12 @@ pub struct Execution {
     pub trace_root: B256,
     /// Its leaves.
     pub n_leaves: u64,
-    /// Positions of the run.
-    pub positions: u32,
+    /// Positions or tokens of the input.
+    pub n_in: u32,
+    /// Tokens of the answer; 1 for models that generate nothing.
+    pub n_out: u32,
+    /// Root over the token masks of a constrained answer, else zero.
+    pub mask_root: B256,
 }
 
 /// Runs the model that is registered as [`ModelRunner::model_id`]. Called from several threads.
@@ -32,6 +37,11 @@ pub trait ModelRunner: Send + Sync {
 
     /// The registered graph, if it is offered for download by its identity.
     fn graph(&self) -> Option<&Arc<Graph>> {
+        None
+    }
+
+    /// The language model behind this runner, if it generates tokens. Then neither `execute` nor `full` is called.
+    fn language(&self) -> Option<&LanguageModel> {
         None
     }
 
@@ -100,7 +110,9 @@ impl ModelRunner for HonestModel {
             output: run.output.data.to_bytes(),
             trace_root: run.root().into(),
             n_leaves: run.tree.leaves(),
-            positions: run.seq,
+            n_in: run.seq,
+            n_out: 1,
+            mask_root: B256::ZERO,
         })
     }
 
@@ -126,10 +138,10 @@ pub fn input_tensor(ty: &TensorType, max_seq: u32, bytes: &[u8]) -> Result<Tenso
         .iter()
         .map(|dim| match dim {
             Dim::Fixed(n) => *n as usize,
-            Dim::Seq => 1,
+            Dim::Seq | Dim::Out => 1,
         })
         .product();
-    let has_positions = ty.shape.iter().any(|dim| matches!(dim, Dim::Seq));
+    let has_positions = ty.shape.iter().any(|dim| matches!(dim, Dim::Seq | Dim::Out));
     let unit = per_position.saturating_mul(ty.dtype.size()).max(1);
     let positions = bytes.len() / unit;
     let wanted = if has_positions {

@@ -10,8 +10,9 @@ use alloy_primitives::B256;
 use assay_receipt::Domain;
 use assay_wallet::ChainClient;
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
+use crate::in_flight::InFlight;
 use crate::ledger::Ledger;
 use crate::model::ModelRunner;
 use crate::{OperatorConfig, OperatorError, api, chain};
@@ -26,6 +27,9 @@ pub(crate) struct Shared {
     pub(crate) running: Semaphore,
     pub(crate) waiting: AtomicUsize,
     pub(crate) stop: AtomicBool,
+    pub(crate) in_flight: Arc<InFlight>,
+    /// Becomes true at the end: answers under way are given up.
+    pub(crate) stopping: watch::Sender<bool>,
 }
 
 /// An operator that is ready to serve.
@@ -55,6 +59,8 @@ impl Operator {
             ledger: Mutex::new(ledger),
             waiting: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
+            in_flight: Arc::default(),
+            stopping: watch::Sender::new(false),
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -151,6 +157,7 @@ impl Running {
 
     fn signal(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
+        self.shared.stopping.send_replace(true);
         drop(self.stop_http.take());
     }
 }

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::Path;
 
 use alloy_primitives::{Address, B256};
-use assay_operator::{Job, JobState, Ledger, OperatorError, WriteAheadLog};
+use assay_operator::{Job, JobState, Ledger, Masks, OperatorError, WriteAheadLog};
 use assay_receipt::{
     Domain, Receipt, ReceiptKey, ReceiptSignature, Request, Salt, input_commit, line_id,
     output_commit,
@@ -84,6 +84,9 @@ fn job(seq: u64, variant: u64) -> Job {
         salt: Salt(salt),
         input: input.clone().into(),
         output: input.into(),
+        sampling: None,
+        grammar: None,
+        masks: Masks::default(),
         state: JobState::Signed,
     }
 }

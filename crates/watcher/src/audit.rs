@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use alloy_primitives::B256;
 use assay_abi::{IStaking, STAKING};
-use assay_operator::{JobResponse, input_tensor};
+use assay_graph::Extent;
+use assay_operator::{JobResponse, Masks, input_tensor};
 use assay_receipt::{Receipt, opens_input, opens_output};
 use assay_wallet::ChainClient;
 
-use crate::WatcherError;
+use crate::{WatcherError, language};
 use crate::models::Loaded;
 
 /// Largest answer of an operator: hex of input and output, bytes.
@@ -26,6 +27,12 @@ pub struct JobData {
     pub salt: B256,
     /// Canonical output bytes.
     pub output: Vec<u8>,
+    /// Canonical sampling statement, of language models; checked when the model is at hand.
+    pub sampling: Option<Vec<u8>>,
+    /// Canonical grammar, of constrained answers.
+    pub grammar: Option<Vec<u8>>,
+    /// Token masks, of constrained answers.
+    pub masks: Masks,
 }
 
 /// Outcome of an audit.
@@ -33,6 +40,11 @@ pub struct JobData {
 pub enum Audit {
     /// Output and trace agree, bit for bit.
     Agrees,
+    /// Output and trace agree, but the token masks are not those of the grammar: nothing that the chain judges.
+    OtherMasks {
+        /// First answered position whose mask is another.
+        position: u32,
+    },
     /// They do not.
     Differs {
         /// Trace root of the own run; zero when the committed input can't be run.
@@ -86,6 +98,9 @@ pub(crate) fn fetch(
         input: job.input.to_vec(),
         salt: job.salt.0,
         output: job.output.to_vec(),
+        sampling: job.sampling.map(|bytes| bytes.to_vec()),
+        grammar: job.grammar.map(|bytes| bytes.to_vec()),
+        masks: job.masks,
     })
 }
 
@@ -109,16 +124,19 @@ pub(crate) fn replay(
         model_id: receipt.model_id,
         reason,
     };
-    if !is_legal_input(model, receipt, &job.input) {
+    if let Some(decoder) = model.decoder() {
+        return language::replay(model, decoder, receipt, job);
+    }
+    if !is_legal(model, receipt, job) {
         let own = tensor(model, &job.input)
             .ok()
-            .and_then(|input| model.engine.run_traced(&input, &job.salt.0).ok())
+            .and_then(|input| model.engine().run_traced(&input, &job.salt.0).ok())
             .map_or(B256::ZERO, |run| B256::from(run.root()));
         return Ok(Audit::Differs { own });
     }
     let input = tensor(model, &job.input).map_err(failed)?;
     let run = model
-        .engine
+        .engine()
         .run_traced(&input, &job.salt.0)
         .map_err(|error| failed(error.to_string()))?;
     let own = B256::from(run.root());
@@ -131,20 +149,28 @@ pub(crate) fn replay(
     })
 }
 
-/// Whether the committed input is one that a run of `receipt.n_in` positions takes: its length, and each value in the
-/// declared range. The arbiter judges the first block of the input by the same rule.
-pub(crate) fn is_legal_input(model: &Loaded, receipt: &Receipt, bytes: &[u8]) -> bool {
+/// Whether the committed ends are those of a run of the signed size: lengths, and each value in the declared range.
+/// The arbiter judges the first block of the input by the same rule.
+pub(crate) fn is_legal(model: &Loaded, receipt: &Receipt, job: &JobData) -> bool {
     let structure = &model.structure;
     let Some(ty) = structure.types.first() else {
         return false;
     };
-    if !(1..=structure.header.max_seq).contains(&receipt.n_in) {
-        return false;
-    }
-    let wanted = ty.len(receipt.n_in).saturating_mul(ty.dtype.size());
-    bytes.len() == wanted
-        && assay_graph::Data::from_bytes(ty.dtype, bytes)
+    let in_range = |bytes: &[u8]| {
+        assay_graph::Data::from_bytes(ty.dtype, bytes)
             .is_ok_and(|data| data.to_i32().iter().all(|v| (ty.lo..=ty.hi).contains(v)))
+    };
+    let is_long = |bytes: &[u8], positions: u32| {
+        bytes.len() == ty.len(positions).saturating_mul(ty.dtype.size())
+    };
+    let ends = is_long(&job.input, receipt.n_in) && in_range(&job.input);
+    if !structure.is_generative() {
+        return ends && (1..=structure.header.max_seq).contains(&receipt.n_in);
+    }
+    let size = Extent::answering(receipt.n_in, receipt.n_out);
+    ends && size.is_some_and(|size| size.seq <= structure.header.max_seq)
+        && is_long(&job.output, receipt.n_out)
+        && in_range(&job.output)
 }
 
 /// The input tensor of a run.

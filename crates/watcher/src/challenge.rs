@@ -2,15 +2,17 @@
 
 use alloy_primitives::{B256, U256};
 use assay_abi::{DISPUTES, IDisputes};
-use assay_engine::FullRun;
+use assay_engine::{Decoder, FullRun, Generated};
 use assay_graph::evidence::{Evidence, Prover, first_difference};
 use assay_graph::layout::{Layout, Leaf};
 use assay_graph::trace::{Hash, Tree, TreeView};
+use assay_graph::{Data, Extent, Statement, Tensor};
 use assay_receipt::Receipt;
 use assay_wallet::{ChainClient, ChainLog, LogFilter};
 
 use crate::WatcherError;
-use crate::audit::{JobData, is_legal_input, tensor};
+use crate::audit::{JobData, is_legal, tensor};
+use crate::language;
 use crate::models::Loaded;
 
 /// Stages at which the challenger moves (abi, `IDisputes.Dispute.stage`).
@@ -41,8 +43,8 @@ const INPUT_LEAF: u64 = 1;
 pub(crate) enum Case<'a> {
     /// The own run differs.
     Run(Box<RunCase<'a>>),
-    /// The committed input is none that a run of the signed length takes.
-    Input(Box<InputCase>),
+    /// One leaf is wrong by itself, wherever the run differs.
+    End(Box<EndCase>),
 }
 
 impl<'a> Case<'a> {
@@ -52,10 +54,22 @@ impl<'a> Case<'a> {
         receipt: Receipt,
         job: JobData,
     ) -> Result<Self, WatcherError> {
-        if is_legal_input(model, &receipt, &job.input) {
-            return Ok(Self::Run(Box::new(RunCase::new(model, receipt, job)?)));
+        if !is_legal(model, &receipt, &job) {
+            return Ok(Self::End(Box::new(EndCase::input(model, receipt, job))));
         }
-        Ok(Self::Input(Box::new(InputCase { receipt, job })))
+        let Some(decoder) = model.decoder() else {
+            let case = RunCase::plain(model, receipt, job)?;
+            return Ok(Self::Run(Box::new(case)));
+        };
+        let statement = language::statement(&receipt, &job)?;
+        let run = language::generated(decoder, &receipt, &job, &statement)?;
+        let same = [B256::ZERO, run.trace_root.into()].contains(&receipt.trace_root);
+        if same && language::goes_on(&statement.sampling, &run.tokens) {
+            let case = EndCase::output(model, receipt, job, &statement, &run)?;
+            return Ok(Self::End(Box::new(case)));
+        }
+        let case = RunCase::spoken(model, decoder, receipt, job, (statement, run))?;
+        Ok(Self::Run(Box::new(case)))
     }
 
     /// The next move, or `None` when it is not the challenger's turn.
@@ -69,7 +83,7 @@ impl<'a> Case<'a> {
         let shown = read(client, id, opened_at)?;
         match self {
             Self::Run(case) => case.next(id, dispute, &shown),
-            Self::Input(case) => case.next(id, dispute, &shown),
+            Self::End(case) => case.next(id, dispute, &shown),
         }
     }
 
@@ -77,7 +91,7 @@ impl<'a> Case<'a> {
     pub(crate) fn one_shot(&self, leaves: &[B256]) -> Option<IDisputes::proveBlockCall> {
         match self {
             Self::Run(case) => case.one_shot(leaves),
-            Self::Input(case) => Some(case.one_shot(leaves)),
+            Self::End(case) => Some(case.one_shot(leaves)),
         }
     }
 }
@@ -91,14 +105,79 @@ fn read(client: &ChainClient, id: U256, opened_at: u64) -> Result<Shown, Watcher
     Ok(shown(&logs))
 }
 
-/// A dispute about the first block of the input. The layout of the signed length is not that of the real input, so
-/// trees can't be compared: every move is made by position, and the committed input is the evidence.
-pub(crate) struct InputCase {
+/// A dispute about a leaf that is wrong by itself. Every move is made by position; the committed ends are the evidence.
+///
+/// Either the first block of the input, when the committed ends are not those of a run of the signed size (its layout is
+/// not that of the real one, so trees can't be compared); or the last leaf, when an answer goes on after its end.
+pub(crate) struct EndCase {
     receipt: Receipt,
-    job: JobData,
+    leaf: u64,
+    evidence: Evidence,
 }
 
-impl InputCase {
+impl EndCase {
+    fn input(model: &Loaded, receipt: Receipt, job: JobData) -> Self {
+        let generative = model.structure.is_generative();
+        Self {
+            receipt,
+            leaf: INPUT_LEAF,
+            evidence: Evidence {
+                input: Some((job.salt.0, job.input)),
+                output: generative.then_some(job.output),
+                ..Evidence::default()
+            },
+        }
+    }
+
+    /// The own run has the same trace: the blocks of the output are opened from it.
+    fn output(
+        model: &Loaded,
+        receipt: Receipt,
+        job: JobData,
+        statement: &Statement,
+        run: &Generated,
+    ) -> Result<Self, WatcherError> {
+        let layout = Layout::new(&model.structure, run.extent);
+        let committed = TreeView::new(&run.tree);
+        // Nothing but the output is opened.
+        let nothing = Tensor {
+            dims: vec![0],
+            data: Data::I8(Vec::new()),
+        };
+        let mut values = vec![nothing; model.structure.nodes.len()];
+        if let Some(last) = values.last_mut() {
+            let tokens = run.tokens.iter().map(|token| token.cast_signed()).collect();
+            *last = Tensor {
+                dims: vec![run.tokens.len()],
+                data: Data::I32(tokens),
+            };
+        }
+        let prover = Prover {
+            graph: &model.graph,
+            trees: &model.trees,
+            layout: &layout,
+            values: &values,
+            committed: &committed,
+            segment: None,
+            input: (&job.salt.0, &job.input),
+            output: &job.output,
+            statement: Some(statement),
+        };
+        let evidence = prover.commitment(Leaf::OutputCommit);
+        let evidence = evidence.map_err(|source| WatcherError::Evidence {
+            id: U256::ZERO,
+            source,
+        })?;
+        Ok(Self {
+            leaf: receipt.n_leaves.saturating_sub(1),
+            receipt,
+            evidence: Evidence {
+                sampling: Some(statement.sampling.encode()),
+                ..evidence
+            },
+        })
+    }
+
     fn next(
         &self,
         id: U256,
@@ -112,12 +191,13 @@ impl InputCase {
                 let levels = children.len().ilog2();
                 let below = height.saturating_sub(levels);
                 let first = index.checked_shl(levels).unwrap_or(u64::MAX);
-                let j = INPUT_LEAF
+                let j = self
+                    .leaf
                     .checked_shr(below)
                     .unwrap_or(0)
                     .checked_sub(first)
                     .and_then(|j| u8::try_from(j).ok())
-                    .ok_or(missing("the walk has left the way to the input"))?;
+                    .ok_or(missing("the walk has left the way to the leaf"))?;
                 Move::Pick(IDisputes::pickCall {
                     id,
                     children: words(children),
@@ -129,32 +209,25 @@ impl InputCase {
                 Move::Name(IDisputes::nameCall {
                     id,
                     leaves: words(leaves),
-                    leaf: INPUT_LEAF,
+                    leaf: self.leaf,
                 })
             }
             // A trace that ends at this leaf calls it the output's commitment; then nothing was opened.
             stage::PROVE => Move::ProveElement(IDisputes::proveElementCall {
                 id,
                 blockBytes: shown.block.clone().unwrap_or_default().into(),
-                evidence: self.evidence().encode().into(),
+                evidence: self.evidence.encode().into(),
             }),
             _ => return Ok(None),
         }))
-    }
-
-    fn evidence(&self) -> Evidence {
-        Evidence {
-            input: Some((self.job.salt.0, self.job.input.clone())),
-            ..Evidence::default()
-        }
     }
 
     fn one_shot(&self, leaves: &[B256]) -> IDisputes::proveBlockCall {
         IDisputes::proveBlockCall {
             claimId: self.receipt.claim_id(),
             leaves: leaves.to_vec(),
-            leaf: INPUT_LEAF,
-            evidence: self.evidence().encode().into(),
+            leaf: self.leaf,
+            evidence: self.evidence.encode().into(),
         }
     }
 }
@@ -194,8 +267,11 @@ pub(crate) struct RunCase<'a> {
     receipt: Receipt,
     job: JobData,
     layout: Layout,
+    extent: Extent,
     run: FullRun,
     committed: Tree,
+    /// Of language models.
+    statement: Option<Statement>,
 }
 
 /// What the asserter has shown in one dispute.
@@ -272,14 +348,14 @@ fn first_other(theirs: &[Hash], own: impl Fn(u64) -> Option<Hash>) -> Option<u64
 }
 
 impl<'a> RunCase<'a> {
-    fn new(model: &'a Loaded, receipt: Receipt, job: JobData) -> Result<Self, WatcherError> {
+    fn plain(model: &'a Loaded, receipt: Receipt, job: JobData) -> Result<Self, WatcherError> {
         let failed = |reason: String| WatcherError::Replay {
             model_id: receipt.model_id,
             reason,
         };
         let input = tensor(model, &job.input).map_err(failed)?;
         let run = model
-            .engine
+            .engine()
             .run_full(&input)
             .map_err(|error| failed(error.to_string()))?;
         let layout = Layout::new(&model.structure, run.seq);
@@ -289,8 +365,30 @@ impl<'a> RunCase<'a> {
             receipt,
             job,
             layout,
+            extent: run.seq.into(),
             run,
             committed,
+            statement: None,
+        })
+    }
+
+    fn spoken(
+        model: &'a Loaded,
+        decoder: &Decoder,
+        receipt: Receipt,
+        job: JobData,
+        (statement, own): (Statement, Generated),
+    ) -> Result<Self, WatcherError> {
+        let run = language::full(decoder, &receipt, &job, &statement)?;
+        Ok(Self {
+            model,
+            receipt,
+            job,
+            layout: Layout::new(&model.structure, own.extent),
+            extent: own.extent,
+            run,
+            committed: own.tree,
+            statement: Some(statement),
         })
     }
 
@@ -419,7 +517,7 @@ impl<'a> RunCase<'a> {
         let element = element.ok_or(missing("the opened block equals the own one"))?;
         let evidence = self
             .prover(&committed, segment)
-            .element(node, element, self.run.seq);
+            .element(node, element, self.extent);
         let evidence = evidence.map_err(|source| WatcherError::Evidence { id, source })?;
         Ok(IDisputes::proveElementCall {
             id,
@@ -441,6 +539,8 @@ impl<'a> RunCase<'a> {
             committed,
             segment,
             input: (&self.job.salt.0, &self.job.input),
+            output: &self.job.output,
+            statement: self.statement.as_ref(),
         }
     }
 
@@ -457,7 +557,7 @@ impl<'a> RunCase<'a> {
                 if self.layout.segment_nodes(segment).count() > 1 {
                     return None;
                 }
-                prover.block(node, block, self.run.seq).ok()?
+                prover.block(node, block, self.extent).ok()?
             }
             Leaf::OutputCommit => prover.commitment(Leaf::OutputCommit).ok()?,
             Leaf::InputCommit => Evidence::default(),

@@ -43,6 +43,14 @@ pub enum WatcherError {
         /// Cause.
         reason: String,
     },
+    /// Without the sampling statement or the token masks nobody can replay.
+    #[error("claim {claim_id}: {reason}")]
+    Statement {
+        /// The claim.
+        claim_id: B256,
+        /// What is missing.
+        reason: String,
+    },
     /// The own copy of the model did not run.
     #[error("model {model_id} did not run: {reason}")]
     Replay {

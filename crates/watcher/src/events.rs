@@ -10,6 +10,16 @@ pub enum WatcherEvent {
         /// The claim.
         claim_id: B256,
     },
+    /// The own run agrees with the receipt, but the token masks are not those of the grammar. The requester was given
+    /// less or more than it asked; the chain does not judge it.
+    OtherMasks {
+        /// The claim.
+        claim_id: B256,
+        /// Who asserted it.
+        operator: Address,
+        /// First answered position whose mask is another.
+        position: u32,
+    },
     /// The own run differs from the receipt.
     Differs {
         /// The claim.

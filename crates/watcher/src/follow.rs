@@ -280,6 +280,11 @@ impl Watcher {
         let model = self.models.get(receipt.model_id)?;
         match replay(&model, receipt, &job)? {
             Audit::Agrees => self.tell(WatcherEvent::Agreed { claim_id }),
+            Audit::OtherMasks { position } => self.tell(WatcherEvent::OtherMasks {
+                claim_id,
+                operator: receipt.operator,
+                position,
+            }),
             Audit::Differs { own } => {
                 self.tell(WatcherEvent::Differs {
                     claim_id,
@@ -344,6 +349,9 @@ impl Watcher {
             input: job.input.clone().into(),
             salt: Salt(job.salt),
             output: job.output.clone().into(),
+            sampling: job.sampling.clone().map(Into::into),
+            grammar: job.grammar.clone().map(Into::into),
+            masks: job.masks.clone(),
         };
         self.state.disputes.insert(id, dispute);
         self.state.store(&self.config.data_dir)

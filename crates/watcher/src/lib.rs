@@ -19,6 +19,7 @@ mod config;
 mod error;
 mod events;
 mod follow;
+mod language;
 mod models;
 mod state;
 

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_primitives::B256;
-use assay_engine::{Engine, EngineOptions};
+use assay_engine::{Decoder, Engine, EngineOptions};
 use assay_graph::identity::ConstTrees;
 use assay_graph::{Graph, Structure};
+use assay_operator::Grammars;
 
 use crate::WatcherError;
 
@@ -23,6 +24,11 @@ pub trait ModelSource: Send + Sync + fmt::Debug {
     /// # Errors
     /// A sentence for people.
     fn graph(&self, model_id: B256) -> Result<Graph, String>;
+
+    /// What makes token masks of grammars for a language model, if it is at hand. It is not part of the identity.
+    fn grammars(&self, _model_id: B256) -> Option<Arc<dyn Grammars>> {
+        None
+    }
 }
 
 /// Files `<model id in hex>.graph` (canonical bytes of the graph) in a folder.
@@ -126,6 +132,10 @@ impl ModelSource for Vec<Arc<dyn ModelSource>> {
         }
         Err(reasons.join("; "))
     }
+
+    fn grammars(&self, model_id: B256) -> Option<Arc<dyn Grammars>> {
+        self.iter().find_map(|source| source.grammars(model_id))
+    }
 }
 
 /// Graphs handed in.
@@ -142,8 +152,32 @@ impl ModelSource for Vec<Arc<Graph>> {
 pub(crate) struct Loaded {
     pub(crate) graph: Arc<Graph>,
     pub(crate) structure: Structure,
-    pub(crate) engine: Engine,
+    runner: Runner,
     pub(crate) trees: ConstTrees,
+    pub(crate) grammars: Option<Arc<dyn Grammars>>,
+}
+
+enum Runner {
+    Plain(Engine),
+    Language(Decoder),
+}
+
+impl Loaded {
+    /// Runs node by node.
+    pub(crate) const fn engine(&self) -> &Engine {
+        match &self.runner {
+            Runner::Plain(engine) => engine,
+            Runner::Language(decoder) => decoder.engine(),
+        }
+    }
+
+    /// Replays answers, if the model generates.
+    pub(crate) const fn decoder(&self) -> Option<&Decoder> {
+        match &self.runner {
+            Runner::Plain(_) => None,
+            Runner::Language(decoder) => Some(decoder),
+        }
+    }
 }
 
 /// Models that were loaded, by identity.
@@ -174,13 +208,19 @@ impl Models {
         if own != model_id {
             return Err(missing(format!("the file is model {own}")));
         }
-        let engine = Engine::new(Arc::clone(&graph), self.options)
-            .map_err(|error| missing(error.to_string()))?;
+        let structure = graph.structure();
+        let shared = Arc::clone(&graph);
+        let runner = if structure.is_generative() {
+            Decoder::new(shared, self.options).map(Runner::Language)
+        } else {
+            Engine::new(shared, self.options).map(Runner::Plain)
+        };
         let model = Arc::new(Loaded {
-            structure: graph.structure(),
+            structure,
             graph,
-            engine,
+            runner: runner.map_err(|error| missing(error.to_string()))?,
             trees,
+            grammars: self.source.grammars(model_id),
         });
         self.loaded.insert(model_id, Arc::clone(&model));
         Ok(model)

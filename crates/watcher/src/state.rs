@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::WatcherError;
 use crate::audit::JobData;
+use assay_operator::Masks;
 use assay_receipt::{Receipt, Salt};
 
 /// A dispute that this watcher opened.
@@ -23,6 +24,12 @@ pub(crate) struct OpenDispute {
     pub(crate) input: alloy_primitives::Bytes,
     pub(crate) salt: Salt,
     pub(crate) output: alloy_primitives::Bytes,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sampling: Option<alloy_primitives::Bytes>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) grammar: Option<alloy_primitives::Bytes>,
+    #[serde(default, skip_serializing_if = "Masks::is_empty")]
+    pub(crate) masks: Masks,
 }
 
 impl OpenDispute {
@@ -31,6 +38,9 @@ impl OpenDispute {
             input: self.input.to_vec(),
             salt: self.salt.0,
             output: self.output.to_vec(),
+            sampling: self.sampling.as_ref().map(|bytes| bytes.to_vec()),
+            grammar: self.grammar.as_ref().map(|bytes| bytes.to_vec()),
+            masks: self.masks.clone(),
         }
     }
 }

@@ -37,7 +37,7 @@ async fn each_false_request_is_refused_by_name() {
             (resigned(&|b| b.request.tier_mask = 1), 400, "tier"),
             (resigned(&|b| b.request.window = 604_800), 400, "terms"),
             (resigned(&|b| b.request.seq = 2), 409, "sequence"),
-            (resigned(&|b| b.request.seq = 0), 400, "malformed"),
+            (resigned(&|b| b.request.version = 2), 400, "malformed"),
             (resigned(&|b| b.request.expiry = 1), 400, "expired"),
             (resigned(&|b| b.request.max_fee = 1), 402, "price"),
             (

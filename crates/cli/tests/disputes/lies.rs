@@ -369,7 +369,9 @@ impl ModelRunner for Liar {
             output: run.outputs.last().unwrap().data.to_bytes(),
             trace_root: tree.root().into(),
             n_leaves: tree.leaves(),
-            positions: run.seq,
+            n_in: run.seq,
+            n_out: 1,
+            mask_root: B256::ZERO,
         })
     }
 
