@@ -7,8 +7,9 @@ use crate::{
     product::{Rows, with_scratch},
     simd::{
         blocks::{Blocks, Coding, Sums, Totals},
+        bounds::{Magnitudes, fetch, magnitudes},
         columns::Columns,
-        elementwise::{Element, widen16},
+        elementwise::{Element, extent, widen16},
         gemm::{Dest, Form, Left16, Right, gemm16},
         gemm_parts::{Parts, gemm_parts},
         isa::{Isa, Tier},
@@ -18,7 +19,7 @@ use crate::{
 };
 
 /// Rows of activations from which expanding the weights to 16 bits pays.
-const EXPAND_FROM: usize = 24;
+const EXPAND_FROM: usize = 16;
 /// Panels expanded at a time.
 const EXPANDED: usize = 3;
 /// Weight rows that are worth a thread.
@@ -55,48 +56,64 @@ pub(crate) struct Linear {
 /// What is known of the inputs of a linear.
 pub(crate) struct Inputs<'a> {
     pub(crate) ty: &'a TensorType,
-    /// Gains, biases and shift of the norm in front, if there is one.
-    pub(crate) norm: Option<(Vec<(i16, i32)>, i8)>,
+    isa: Isa,
+    norm: Option<Norm>,
+}
+
+/// The root-mean-square norm in front of a linear.
+struct Norm {
+    /// Magnitudes of gains and biases; no biases when all are 0.
+    gains: Vec<u32>,
+    biases: Vec<u32>,
+    shift: u32,
 }
 
 impl<'a> Inputs<'a> {
     /// Of operand `node` of a graph.
-    pub(crate) fn of(graph: &'a Graph, node: u32) -> Option<Self> {
+    pub(crate) fn of(isa: Isa, graph: &'a Graph, node: u32) -> Option<Self> {
         let ty = graph.types().get(node as usize)?;
         let norm = match &graph.nodes().get(node as usize)?.op {
-            Op::RmsNorm { params, out, .. } => {
-                Some((graph.consts().get(*params as usize)?.norm(), out.shift))
-            }
+            Op::RmsNorm { params, out, .. } => u32::try_from(out.shift).ok().and_then(|shift| {
+                let params = graph.consts().get(*params as usize)?.norm();
+                let (gains, biases): (Vec<u32>, Vec<u32>) = params
+                    .into_iter()
+                    .map(|(g, b)| (u32::from(g.unsigned_abs()), b.unsigned_abs()))
+                    .unzip();
+                let none = biases.iter().all(|b| *b == 0);
+                let biases = if none { Vec::new() } else { biases };
+                Some(Norm {
+                    gains,
+                    biases,
+                    shift,
+                })
+            }),
             _ => None,
         };
-        Some(Self { ty, norm })
+        Some(Self { ty, isa, norm })
     }
 
     /// Upper bound of `|Σ w·x|` over any subset of the columns `from …` that `w` is of.
     fn bound(&self, from: usize, w: &[i32]) -> i64 {
         let peak = i64::from(self.ty.lo).abs().max(i64::from(self.ty.hi).abs());
-        let ones = sum_of(w, |w| u64::from(w.unsigned_abs()));
-        let sum = i64::try_from(ones).unwrap_or(i64::MAX).saturating_mul(peak);
-        let Some((norm, shift)) = self.norm.as_ref().filter(|(_, s)| *s >= 0) else {
+        let mut m = Magnitudes::default();
+        let (gains, biases) = self.norm.as_ref().map_or((&[][..], &[][..]), |n| {
+            (
+                n.gains.get(from..from + w.len()).unwrap_or(&[]),
+                n.biases.get(from..from + w.len()).unwrap_or(&[]),
+            )
+        });
+        magnitudes(self.isa, w, gains, biases, &mut m);
+        let sum = i64::try_from(m.ones)
+            .unwrap_or(i64::MAX)
+            .saturating_mul(peak);
+        let Some(norm) = self.norm.as_ref().filter(|_| gains.len() == w.len()) else {
             return sum;
         };
-        let Some(gains) = norm.get(from..from + w.len()) else {
-            return sum;
-        };
-        // Cauchy–Schwarz: ‖u‖₂ ≤ 2^15 + √n/2 behind a root-mean-square norm (docs/graph.md).
-        // |w·gain| < 2^31 is rounded up to a multiple of 2^10, so that squares are below 2^42
-        let (mut squares, mut biases) = (0u64, 0u64);
-        for (w, (g, b)) in w.iter().zip(gains) {
-            let product = (i64::from(*w) * i64::from(*g)).unsigned_abs();
-            let up = product.div_ceil(1 << 10);
-            squares = squares.saturating_add(up.wrapping_mul(up));
-            biases =
-                biases.saturating_add(i64::from(*w).unsigned_abs() * i64::from(*b).unsigned_abs());
-        }
-        let length = (1u128 << 15) + (norm.len() as u128).isqrt() / 2 + 1;
-        let dot = ((u128::from(squares.isqrt()) + 1) << 10) * length + u128::from(biases);
-        let own = i64::try_from((dot >> shift.min(&31)) + 1).unwrap_or(i64::MAX);
-        sum.min(own.saturating_add((ones / 2 + 1).cast_signed()))
+        // Cauchy–Schwarz: ‖u‖₂ ≤ 2^15 + √n/2 behind a root-mean-square norm (docs/graph.md)
+        let length = (1u128 << 15) + (norm.gains.len() as u128).isqrt() / 2 + 1;
+        let dot = ((u128::from(m.squares.isqrt()) + 1) << 10) * length + u128::from(m.biases);
+        let own = i64::try_from((dot >> norm.shift.min(31)) + 1).unwrap_or(i64::MAX);
+        sum.min(own.saturating_add((m.ones / 2 + 1).cast_signed()))
     }
 
     /// The largest of `k`, `k/2`, `k/4` … (in multiples of 16, at least 16) columns, at most `part`, of which any sum with `w` fits 32 bits; 0 if there is none.
@@ -116,8 +133,29 @@ impl<'a> Inputs<'a> {
     }
 }
 
-fn sum_of(w: &[i32], f: impl Fn(i32) -> u64) -> u64 {
-    w.iter().fold(0u64, |s, w| s.wrapping_add(f(*w)))
+/// Rows of a constant as numbers, one at a time.
+struct Reader<'a> {
+    isa: Isa,
+    constant: &'a Const,
+    coding: Option<Coding>,
+    codes: Vec<u8>,
+    weights: Vec<i32>,
+}
+
+impl Reader<'_> {
+    /// Shift and bias of row `r`; its weights are in `self.weights` then.
+    fn row(&mut self, r: usize) -> Option<(i8, i32)> {
+        let bytes = self.constant.row(r as u32)?;
+        let Some(coding) = &self.coding else {
+            let row = self.constant.row_values(r as u32)?;
+            self.weights = row.values;
+            return Some((row.shift, row.bias));
+        };
+        coding.weights(self.isa, bytes, &mut self.codes, &mut self.weights);
+        let (header, _) = bytes.split_first_chunk::<5>()?;
+        let [shift, b @ ..] = *header;
+        Some((shift.cast_signed(), i32::from_le_bytes(b)))
+    }
 }
 
 impl Linear {
@@ -152,30 +190,44 @@ impl Linear {
             _ => return None,
         };
         let (mut bias, mut shift) = (Vec::with_capacity(n), Vec::with_capacity(n));
+        let mut reader = Reader {
+            isa,
+            constant: weights,
+            coding,
+            codes: Vec::new(),
+            weights: Vec::new(),
+        };
         let (mut narrow, mut deep, mut fits, mut values) = (true, false, true, Vec::new());
-        let mut part = k.next_multiple_of(16);
         for r in 0..n {
-            let row = weights.row_values(r as u32)?;
-            let half = if row.shift > 0 {
-                1i64 << (row.shift - 1)
+            let (row_shift, row_bias) = reader.row(r)?;
+            let w = &reader.weights;
+            let half = if row_shift > 0 {
+                1i64 << (row_shift - 1)
             } else {
                 0
             };
             narrow &= x
-                .bound(0, &row.values)
-                .saturating_add(i64::from(row.bias).abs() + half)
+                .bound(0, w)
+                .saturating_add(i64::from(row_bias).abs() + half)
                 <= A_MAX;
-            let ones: i64 = row.values.iter().map(|w| i64::from(*w).abs()).sum();
-            part = x.part(&row.values, part);
-            deep |= ones >= 1 << 24;
-            fits &= row.values.iter().all(|w| i16::try_from(*w).is_ok());
+            let (mut ones, mut ends) = (Magnitudes::default(), (0, 0));
+            magnitudes(isa, w, &[], &[], &mut ones);
+            extent(isa, w, &mut ends);
+            deep |= ones.ones >= 1 << 24;
+            fits &= ends.0 >= i32::from(i16::MIN) && ends.1 <= i32::from(i16::MAX);
             if coding.is_none() {
-                values.extend(row.values.iter().map(|w| *w as i16));
+                values.extend(w.iter().map(|w| *w as i16));
             }
-            bias.push(row.bias);
-            shift.push(i32::from(row.shift));
+            bias.push(row_bias);
+            shift.push(i32::from(row_shift));
         }
-        let part = if narrow { k } else { part };
+        let mut part = k.next_multiple_of(16);
+        if !narrow {
+            for r in 0..n {
+                reader.row(r)?;
+                part = x.part(&reader.weights, part);
+            }
+        }
         let plain = narrow && !exponents && shift.iter().all(|s| *s >= 0);
         let each = || bias.iter().zip(&shift).map(|(b, s)| (*b, *s as i8));
         let columns = plain.then(|| Columns::new(each(), out.dtype, out.lo, out.hi));
@@ -347,6 +399,9 @@ impl Linear {
                     low: &mut s.low,
                     stride,
                 };
+                // the epilogue's constants come from memory once a token
+                fetch(&self.bias[i * width..i * width + n]);
+                fetch(&self.shift[i * width..i * width + n]);
                 blocks.product(isa, self.sums, &limbs, first, count, &mut totals);
                 for (r, out) in part.iter_mut().enumerate() {
                     let at = r * stride..r * stride + n;

@@ -447,7 +447,7 @@ impl Place<'_> {
             Op::Linear { weights, out } => {
                 let (w, x) = (self.constant(*weights)?, self.types.first()?);
                 let inputs = &self.graph.nodes().get(self.node)?.inputs;
-                let facts = Inputs::of(self.graph, *inputs.first()?)?;
+                let facts = Inputs::of(self.isa, self.graph, *inputs.first()?)?;
                 let exponents = inputs.len() > 1;
                 if linear::is_needed(w, &facts, exponents) {
                     let linear = Linear::new(self.isa, w, &facts, exponents, out)?;

@@ -68,17 +68,57 @@ impl Coding {
         self.cols / BLOCK
     }
 
-    /// Code `c` of a row's canonical codes.
-    fn code(&self, codes: &[u8], c: usize) -> u8 {
+    /// Weights of a canonical row; nothing when its length is not the coding's. `codes` is scratch.
+    pub fn weights(&self, isa: Isa, row: &[u8], codes: &mut Vec<u8>, out: &mut Vec<i32>) {
+        out.clear();
+        if row.len() != self.row_bytes() {
+            return;
+        }
+        let (steps, packed) =
+            row[HEADER..].split_at(self.groups() * if self.offsets { 4 } else { 2 });
+        codes.resize(self.cols, 0);
+        out.resize(self.cols, 0);
+        let (low, planes) = if self.bits == 8 {
+            (packed, &[][..])
+        } else {
+            packed.split_at(self.cols / 2)
+        };
         if self.bits == 8 {
-            return codes[c];
+            codes.copy_from_slice(low);
+        } else {
+            unpack(isa, low, codes);
         }
-        let mut code = codes[c / 2] >> (4 * (c % 2)) & 15;
-        for plane in 4..self.bits {
-            let from = self.cols / 2 + (plane - 4) * self.cols / 8;
-            code |= (codes[from + c / 8] >> (c % 8) & 1) << plane;
+        for (plane, bytes) in planes.chunks_exact((self.cols / 8).max(1)).enumerate() {
+            for (codes, byte) in codes.as_chunks_mut::<8>().0.iter_mut().zip(bytes) {
+                for (v, code) in codes.iter_mut().enumerate() {
+                    *code |= (byte >> v & 1) << (4 + plane);
+                }
+            }
         }
-        code
+        let steps = steps.as_chunks::<2>().0;
+        let (d, m) = steps.split_at(self.groups());
+        for (g, (codes, out)) in codes
+            .chunks_exact(self.group)
+            .zip(out.chunks_exact_mut(self.group))
+            .enumerate()
+        {
+            let d = d.get(g).map_or(0, |d| i32::from(i16::from_le_bytes(*d)));
+            let m = m.get(g).map_or(-(d << (self.bits - 1)), |m| {
+                i32::from(i16::from_le_bytes(*m))
+            });
+            for (o, c) in out.iter_mut().zip(codes) {
+                *o = i32::from(*c).wrapping_mul(d).wrapping_add(m);
+            }
+        }
+    }
+}
+
+multiversion! {
+    /// Half-bytes as bytes, the low half first.
+    pub fn unpack(packed: &[u8], out: &mut [u8]) {
+        for (o, b) in out.as_chunks_mut::<2>().0.iter_mut().zip(packed) {
+            *o = [b & 15, b >> 4];
+        }
     }
 }
 
@@ -192,6 +232,26 @@ multiversion! {
     }
 }
 
+/// Eight codes of columns 0 … 7, a half-byte each, as bytes of columns (0, 4), (1, 5), (2, 6), (3, 7).
+const fn paired(x: u32) -> u32 {
+    let x = x & 0xff00_00ff | (x & 0x00ff_0000) >> 8 | (x & 0x0000_ff00) << 8;
+    x & 0xf00f_f00f | (x & 0x0f00_0f00) >> 4 | (x & 0x00f0_00f0) << 4
+}
+
+/// Bits 0, 4, 8 … 28 as a byte.
+const fn every_fourth(x: u32) -> u8 {
+    let x = x & 0x1111_1111;
+    let x = (x | x >> 3) & 0x0303_0303;
+    let x = (x | x >> 6) & 0x000f_000f;
+    (x | x >> 12) as u8
+}
+
+/// Four bits with a zero above each.
+const fn apart(x: u8) -> u8 {
+    let x = (x | x << 2) & 0x33;
+    (x | x << 1) & 0x55
+}
+
 /// Where sums go: row i of the product starts at `i·stride`, one value for each row of weights from the first panel on.
 pub struct Totals<'a> {
     /// [`Sums::One`]: the sums. [`Sums::Two`]: `Σ w·h`.
@@ -232,19 +292,45 @@ impl Blocks {
             self.steps[(p * c.groups() + group) * per_group + which].0[lane] =
                 i16::from_le_bytes(*s);
         }
-        for col in 0..c.cols {
-            let code = c.code(codes, col);
-            let (block, q, e) = (col / BLOCK, col % BLOCK / 4, col % 4);
-            let lines = &mut self.lines[(p * c.blocks() + block) * c.bits..][..c.bits];
-            let byte = 4 * lane + e;
-            if c.bits == 8 {
-                lines[q].0[byte] = code;
-                continue;
+        let lines = &mut self.lines[p * c.blocks() * c.bits..][..c.blocks() * c.bits];
+        let four = 4 * lane..4 * lane + 4;
+        if c.bits == 8 {
+            for (line, four_codes) in lines.iter_mut().zip(codes.as_chunks::<4>().0) {
+                line.0[four.clone()].copy_from_slice(four_codes);
             }
-            lines[q / 2].0[byte] |= (code & 15) << (4 * (q % 2));
+            return;
+        }
+        let (nibbles, planes) = codes.split_at(c.cols / 2);
+        let word = |bytes: &[u8], i: usize| -> u32 {
+            let four = bytes
+                .get(4 * i..4 * i + 4)
+                .and_then(|b| b.first_chunk::<4>());
+            four.map_or(0, |b| u32::from_le_bytes(*b))
+        };
+        for (b, lines) in lines.chunks_exact_mut(c.bits).enumerate() {
+            for i in 0..4 {
+                let eight = paired(word(nibbles, 4 * b + i));
+                lines[i].0[four.clone()].copy_from_slice(&eight.to_le_bytes());
+            }
+            // bit `plane` of column v is bit v of a word
+            let plane = |n: usize| word(&planes[(n - 4) * (c.cols / 8)..], b);
             match c.bits {
-                5 => lines[4].0[byte] |= (code >> 4) << q,
-                6 => lines[4 + q / 4].0[byte] |= (code >> 4) << (2 * (q % 4)),
+                5 => {
+                    let all = plane(4);
+                    for e in 0..4 {
+                        lines[4].0[4 * lane + e] = every_fourth(all >> e);
+                    }
+                }
+                6 => {
+                    let (low, high) = (plane(4), plane(5));
+                    for e in 0..4 {
+                        let (low, high) = (every_fourth(low >> e), every_fourth(high >> e));
+                        for half in 0..2 {
+                            let (low, high) = (low >> (4 * half) & 15, high >> (4 * half) & 15);
+                            lines[4 + half].0[4 * lane + e] = apart(low) | apart(high) << 1;
+                        }
+                    }
+                }
                 _ => {}
             }
         }

@@ -88,6 +88,13 @@ proptest! {
         for (r, w) in weights.iter().enumerate() {
             prop_assert_eq!(&b.row(r).collect::<Vec<_>>(), w);
         }
+        for isa in isas() {
+            for (row, w) in bytes.chunks(c.row_bytes()).zip(&weights) {
+                let mut have = Vec::new();
+                c.weights(isa, row, &mut Vec::new(), &mut have);
+                prop_assert_eq!(&have, w);
+            }
+        }
         let x: Vec<i16> = (0..m * c.cols).map(|_| v.next(-32_639, 32_639) as i16).collect();
         let panels = rows.div_ceil(PANEL);
         let stride = panels * PANEL + 3;

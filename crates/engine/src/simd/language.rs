@@ -91,11 +91,10 @@ multiversion! {
         for (x, out) in x.chunks_exact(d).zip(out.chunks_exact_mut(d)) {
             let (x0, x1) = x.split_at(half);
             let (o0, o1) = out.split_at_mut(half);
-            for i in 0..half {
-                let (c, s) = (i32::from(cos[i]), i32::from(sin[i]));
-                let (a, b) = (x0[i].wide(), x1[i].wide());
-                o0[i] = O::narrow(how.apply(a.wrapping_mul(c).wrapping_sub(b.wrapping_mul(s))));
-                o1[i] = O::narrow(how.apply(b.wrapping_mul(c).wrapping_add(a.wrapping_mul(s))));
+            for (((((o0, o1), a), b), c), s) in o0.iter_mut().zip(o1).zip(x0).zip(x1).zip(cos).zip(sin) {
+                let (a, b, c, s) = (a.wide(), b.wide(), i32::from(*c), i32::from(*s));
+                *o0 = O::narrow(how.apply(a.wrapping_mul(c).wrapping_sub(b.wrapping_mul(s))));
+                *o1 = O::narrow(how.apply(b.wrapping_mul(c).wrapping_add(a.wrapping_mul(s))));
             }
         }
     }

@@ -35,6 +35,7 @@ macro_rules! multiversion {
 pub mod blocks;
 #[cfg(target_arch = "x86_64")]
 mod blocks_avx512;
+pub mod bounds;
 pub mod bytes;
 pub mod columns;
 pub mod conv;
