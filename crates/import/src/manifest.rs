@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{error::ImportError, quantise::End};
+use crate::{error::ImportError, language::TokenNames, quantise::End};
 
 /// Version of the manifest's format.
 pub const MANIFEST_VERSION: u32 = 1;
@@ -21,6 +21,8 @@ pub enum Kind {
     Image,
     /// Numbers to numbers.
     Tensor,
+    /// Text goes on.
+    Language,
 }
 
 /// A file that the model was made from.
@@ -106,6 +108,36 @@ pub enum OutputSpec {
         /// Real value of one step.
         step: f64,
     },
+    /// Sampled tokens.
+    Tokens {
+        /// Ids are below this.
+        vocabulary: u32,
+    },
+}
+
+/// What is particular to a language model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LanguageSpec {
+    /// Name of the architecture.
+    pub architecture: String,
+    /// Number of weights.
+    pub parameters: u64,
+    /// Storage types of the source with their shares, for people.
+    pub quantisation: String,
+    /// Most positions: tokens of prompt and answer, less one.
+    pub context: u32,
+    /// Layers.
+    pub layers: u32,
+    /// Bytes of keys and values of one position, 16 bits each.
+    pub kv_bytes: u64,
+    /// Tokens that end an answer, ascending.
+    pub stop: Vec<u32>,
+    /// Tokens that templates name.
+    pub tokens: TokenNames,
+    /// Hex sha256 of template.jinja beside the manifest, if the model has one.
+    pub template_sha256: Option<String>,
+    /// Hex sha256 of recipe.json beside the manifest.
+    pub recipe_sha256: String,
 }
 
 /// One measured figure.
@@ -174,6 +206,9 @@ pub struct Manifest {
     pub constant_bytes: u64,
     /// Node names, in order.
     pub nodes: Vec<String>,
+    /// Present for language models.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<LanguageSpec>,
 }
 
 impl Manifest {

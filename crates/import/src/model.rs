@@ -2,11 +2,12 @@
 
 use std::{fs, path::Path, sync::Arc};
 
-use assay_graph::{Graph, Tensor};
+use assay_graph::{Bytes, Graph, Tensor};
 
 use crate::{
     codec::{Answer, Codec, CodecError, Request},
     error::ImportError,
+    language::Language,
     manifest::{InputSpec, Manifest},
     report::sha256_hex,
 };
@@ -17,8 +18,25 @@ pub const GRAPH_FILE: &str = "graph.assay";
 pub const MANIFEST_FILE: &str = "manifest.json";
 /// Tokenizer of text models.
 pub const TOKENIZER_FILE: &str = "tokenizer.json";
+/// Chat template of language models.
+pub const TEMPLATE_FILE: &str = "template.jinja";
+/// Scales and widths from which a language model's graph was made.
+pub const RECIPE_FILE: &str = "recipe.json";
+/// Largest tokenizer, template or recipe read, bytes.
+const MAX_SIDE: u64 = 32 << 20;
 /// Largest graph file read, bytes.
 pub const MAX_GRAPH: u64 = 4 << 30;
+
+/// Files of a model beside graph and manifest.
+#[derive(Clone, Debug, Default)]
+pub struct ModelFiles {
+    /// tokenizer.json of text models.
+    pub tokenizer: Option<Vec<u8>>,
+    /// template.jinja of language models that have one.
+    pub template: Option<String>,
+    /// recipe.json of language models.
+    pub recipe: Option<Vec<u8>>,
+}
 
 /// A model ready to serve; cheap to clone.
 #[derive(Clone, Debug)]
@@ -27,8 +45,9 @@ pub struct Model {
     pub manifest: Arc<Manifest>,
     /// The integer graph; its hash is the model id of the manifest.
     pub graph: Arc<Graph>,
+    id: [u8; 32],
     codec: Arc<Codec>,
-    tokenizer: Option<Arc<[u8]>>,
+    files: Arc<ModelFiles>,
 }
 
 impl Model {
@@ -41,12 +60,29 @@ impl Model {
         graph: Graph,
         tokenizer: Option<Vec<u8>>,
     ) -> Result<Self, ImportError> {
-        let id = hex::encode(graph.model_id());
-        if id != manifest.model_id {
+        let files = ModelFiles {
+            tokenizer,
+            ..ModelFiles::default()
+        };
+        Self::with_files(manifest, Arc::new(graph), files)
+    }
+
+    /// As [`new`](Self::new), with all files that language models have.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_files(
+        manifest: Manifest,
+        graph: Arc<Graph>,
+        files: ModelFiles,
+    ) -> Result<Self, ImportError> {
+        let id = graph.model_id();
+        if hex::encode(id) != manifest.model_id {
             return Err(ImportError::malformed(
                 "model",
                 format!(
-                    "the graph's id is {id}, the manifest says {}",
+                    "the graph's id is {}, the manifest says {}",
+                    hex::encode(id),
                     manifest.model_id
                 ),
             ));
@@ -55,23 +91,27 @@ impl Model {
             tokenizer_sha256, ..
         } = &manifest.input
         {
-            let have = tokenizer.as_deref().map(sha256_hex).unwrap_or_default();
-            if have != *tokenizer_sha256 {
-                return Err(ImportError::malformed(
-                    "model",
-                    format!(
-                        "sha256 of tokenizer.json is `{have}`, the manifest says `{tokenizer_sha256}`"
-                    ),
-                ));
-            }
+            belongs(TOKENIZER_FILE, files.tokenizer.as_deref(), tokenizer_sha256)?;
         }
-        let codec = Codec::new(&manifest, &graph, tokenizer.as_deref())
-            .map_err(|e| ImportError::malformed("model", e.to_string()))?;
+        if let Some(spec) = &manifest.language {
+            let want = spec.template_sha256.clone().unwrap_or_default();
+            let template = files.template.as_deref().map(str::as_bytes);
+            belongs(TEMPLATE_FILE, template, &want)?;
+            belongs(RECIPE_FILE, files.recipe.as_deref(), &spec.recipe_sha256)?;
+        }
+        let codec = Codec::with_template(
+            &manifest,
+            &graph,
+            files.tokenizer.as_deref(),
+            files.template.as_deref(),
+        )
+        .map_err(|e| ImportError::malformed("model", e.to_string()))?;
         Ok(Self {
             manifest: Arc::new(manifest),
-            graph: Arc::new(graph),
+            graph,
+            id,
             codec: Arc::new(codec),
-            tokenizer: tokenizer.map(Into::into),
+            files: Arc::new(files),
         })
     }
 
@@ -88,11 +128,25 @@ impl Model {
         };
         let manifest = Manifest::parse(&read(MANIFEST_FILE, crate::manifest::MAX_MANIFEST)?)?;
         let tokenizer = match manifest.input {
-            InputSpec::Text { .. } => Some(read(TOKENIZER_FILE, 32 << 20)?),
+            InputSpec::Text { .. } => Some(read(TOKENIZER_FILE, MAX_SIDE)?),
             _ => None,
         };
-        let graph = Graph::from_bytes(&read(GRAPH_FILE, MAX_GRAPH)?)?;
-        Self::new(manifest, graph, tokenizer)
+        let mut files = ModelFiles {
+            tokenizer,
+            ..ModelFiles::default()
+        };
+        if let Some(spec) = &manifest.language {
+            files.recipe = Some(read(RECIPE_FILE, MAX_SIDE)?);
+            if spec.template_sha256.is_some() {
+                let bytes = read(TEMPLATE_FILE, MAX_SIDE)?;
+                let text = String::from_utf8(bytes)
+                    .map_err(|e| ImportError::malformed(TEMPLATE_FILE, e.to_string()))?;
+                files.template = Some(text);
+            }
+        }
+        // the constants stay where they were read to
+        let graph = Graph::from_shared(&Bytes::from(read(GRAPH_FILE, MAX_GRAPH)?))?;
+        Self::with_files(manifest, Arc::new(graph), files)
     }
 
     /// Writes a model directory: everything into a sibling first, then one rename, so that a reader never sees half a model.
@@ -117,8 +171,14 @@ impl Model {
         };
         write(GRAPH_FILE, &self.graph.to_bytes())?;
         write(MANIFEST_FILE, &self.manifest.to_json()?)?;
-        if let Some(tokenizer) = &self.tokenizer {
+        if let Some(tokenizer) = &self.files.tokenizer {
             write(TOKENIZER_FILE, tokenizer)?;
+        }
+        if let Some(template) = &self.files.template {
+            write(TEMPLATE_FILE, template.as_bytes())?;
+        }
+        if let Some(recipe) = &self.files.recipe {
+            write(RECIPE_FILE, recipe)?;
         }
         if directory.exists() {
             fs::remove_dir_all(directory).map_err(ImportError::io(directory))?;
@@ -127,8 +187,18 @@ impl Model {
     }
 
     /// Model id.
-    pub fn id(&self) -> [u8; 32] {
-        self.graph.model_id()
+    pub const fn id(&self) -> [u8; 32] {
+        self.id
+    }
+
+    /// Tokenizer, template and limits of a language model.
+    pub fn language(&self) -> Option<&Language> {
+        self.codec.language()
+    }
+
+    /// Files beside graph and manifest.
+    pub fn files(&self) -> &ModelFiles {
+        &self.files
     }
 
     /// Requests to tensors and back.
@@ -151,4 +221,16 @@ impl Model {
     pub fn decode(&self, output: &Tensor) -> Result<Answer, CodecError> {
         self.codec.decode(output)
     }
+}
+
+/// Checks a file against the hash in the manifest; an absent file has the empty hash.
+fn belongs(name: &str, bytes: Option<&[u8]>, want: &str) -> Result<(), ImportError> {
+    let have = bytes.map(sha256_hex).unwrap_or_default();
+    if have == want {
+        return Ok(());
+    }
+    Err(ImportError::malformed(
+        "model",
+        format!("sha256 of {name} is `{have}`, the manifest says `{want}`"),
+    ))
 }

@@ -141,6 +141,7 @@ pub fn import_bert(files: &BertFiles<'_>, about: &About) -> Result<Model, Import
         macs: macs(&graph),
         constant_bytes: constant_bytes(&graph),
         nodes: encoder.names,
+        language: None,
     };
     Model::new(manifest, graph, Some(files.tokenizer.to_vec()))
 }
@@ -315,6 +316,7 @@ pub fn import_onnx(
         macs: macs(&graph),
         constant_bytes: constant_bytes(&graph),
         nodes: names,
+        language: None,
     };
     Model::new(manifest, graph, None)
 }

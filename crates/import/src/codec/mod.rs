@@ -10,7 +10,10 @@ pub use error::CodecError;
 pub use image::Image;
 pub use text::TextCodec;
 
+use assay_text::Message;
+
 use crate::{
+    language::Language,
     manifest::{InputSpec, Manifest, OutputSpec},
     onnx::Place,
     quantise::to_int,
@@ -27,6 +30,8 @@ pub enum Request<'a> {
     Png(&'a [u8]),
     /// Numbers, row-major in the order of the source file.
     Numbers(&'a [f64]),
+    /// A conversation, written by the model's template, up to the assistant's next turn.
+    Chat(&'a [Message]),
 }
 
 /// What a client gets.
@@ -43,6 +48,13 @@ pub enum Answer {
         /// Values.
         values: Vec<f32>,
     },
+    /// Sampled tokens and their text, without control tokens.
+    Tokens {
+        /// Ids in order.
+        ids: Vec<u32>,
+        /// How they read; bytes that are no UTF-8 are replaced.
+        text: String,
+    },
 }
 
 /// Translates requests and answers of one model.
@@ -51,6 +63,7 @@ pub struct Codec {
     input: InputSpec,
     output: OutputSpec,
     text: Option<TextCodec>,
+    language: Option<Language>,
     dtype: assay_graph::DType,
     dims: Vec<usize>,
 }
@@ -65,10 +78,28 @@ impl Codec {
         graph: &Graph,
         tokenizer: Option<&[u8]>,
     ) -> Result<Self, CodecError> {
+        Self::with_template(manifest, graph, tokenizer, None)
+    }
+
+    /// As [`new`](Self::new), with the source of a language model's template.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new). A template that can't be read is left out: the model completes text then.
+    pub fn with_template(
+        manifest: &Manifest,
+        graph: &Graph,
+        tokenizer: Option<&[u8]>,
+        template: Option<&str>,
+    ) -> Result<Self, CodecError> {
         let ty = graph.input_type().ok_or_else(|| CodecError::Manifest {
             why: "the graph is empty".into(),
         })?;
+        let language = match (&manifest.language, tokenizer) {
+            (Some(spec), Some(json)) => Some(Language::new(spec, &manifest.input, json, template)?),
+            _ => None,
+        };
         let text = match (&manifest.input, tokenizer) {
+            (InputSpec::Text { .. }, Some(_)) if language.is_some() => None,
             (InputSpec::Text { max_tokens, .. }, Some(json)) => {
                 Some(TextCodec::new(json, *max_tokens)?)
             }
@@ -83,8 +114,9 @@ impl Codec {
             input: manifest.input.clone(),
             output: manifest.output.clone(),
             text,
+            language,
             dtype: ty.dtype,
-            dims: ty.dims(1),
+            dims: ty.dims(1u32),
         };
         codec.check(graph)?;
         Ok(codec)
@@ -92,7 +124,7 @@ impl Codec {
 
     fn check(&self, graph: &Graph) -> Result<(), CodecError> {
         let disagree = |why: String| Err(CodecError::Manifest { why });
-        let outputs = graph.output_type().map_or(0, |t| t.len(1));
+        let outputs = graph.output_type().map_or(0, |t| t.len(1u32));
         let want: usize = self.dims.iter().product();
         let have = match &self.input {
             InputSpec::Text { .. } => want,
@@ -133,6 +165,15 @@ impl Codec {
             OutputSpec::Tensor { dims, .. } => {
                 dims.iter().fold(1usize, |a, d| a.saturating_mul(*d))
             }
+            OutputSpec::Tokens { vocabulary } => {
+                let ty = graph.output_type();
+                if self.language.is_none() || ty.is_none_or(|t| t.hi as u32 != *vocabulary - 1) {
+                    return disagree(format!(
+                        "the graph does not choose among {vocabulary} tokens"
+                    ));
+                }
+                outputs
+            }
         };
         if have != outputs {
             return disagree(format!(
@@ -142,7 +183,12 @@ impl Codec {
         Ok(())
     }
 
-    /// The tokenizer of a text model.
+    /// Tokenizer and template of a language model.
+    pub const fn language(&self) -> Option<&Language> {
+        self.language.as_ref()
+    }
+
+    /// The tokenizer of an encoder.
     pub const fn text(&self) -> Option<&TextCodec> {
         self.text.as_ref()
     }
@@ -153,6 +199,17 @@ impl Codec {
     /// [`CodecError`]: too long, wrong kind, wrong size, not a number, not a PNG.
     pub fn encode(&self, request: Request<'_>) -> Result<Tensor, CodecError> {
         match (&self.input, request) {
+            (InputSpec::Text { .. }, Request::Chat(messages)) => {
+                let language = self.language.as_ref().ok_or(CodecError::Kind {
+                    have: "a conversation",
+                    want: "text",
+                })?;
+                self.ids(&language.prompt(messages)?)
+            }
+            (InputSpec::Text { .. }, Request::Text(text)) if self.language.is_some() => {
+                let language = self.language.as_ref();
+                self.ids(&language.map_or_else(|| Ok(Vec::new()), |l| l.document(text))?)
+            }
             (InputSpec::Text { .. }, Request::Text(text)) => {
                 let codec = self.text.as_ref().ok_or_else(|| CodecError::Tokenizer {
                     why: "tokenizer.json is missing".into(),
@@ -239,6 +296,7 @@ impl Codec {
                     Request::Ids(_) => "token ids",
                     Request::Png(_) => "an image",
                     Request::Numbers(_) => "numbers",
+                    Request::Chat(_) => "a conversation",
                 },
                 want: match input {
                     InputSpec::Text { .. } => "text",
@@ -344,6 +402,15 @@ impl Codec {
                 Ok(Answer::Scores(
                     answer.into_iter().map(|(l, s, _)| (l, s)).collect(),
                 ))
+            }
+            OutputSpec::Tokens { .. } => {
+                let ids: Vec<u32> = ints.iter().map(|v| *v as u32).collect();
+                let text = self
+                    .language
+                    .as_ref()
+                    .map(|l| l.tokenizer.decode(&ids))
+                    .unwrap_or_default();
+                Ok(Answer::Tokens { ids, text })
             }
             OutputSpec::Tensor { dims, order, step } => {
                 sized(dims.iter().product())?;

@@ -1,10 +1,12 @@
 //! The integer graph of a decoder, from weights and scales (docs/graph.md, "Language models").
 
 use assay_graph::{
-    A_MAX, ConstId, DType, Dim, Graph, GraphBuilder, Header, NodeId, Op, Requant, TensorType,
+    A_MAX, ConstId, DType, Dim, Graph, GraphBuilder, Header, MAX_ELEMENTS, NodeId, Op, Requant,
+    TensorType,
 };
 
 use super::{
+    config::Config,
     ranges::{
         LayerScales, MAX_ACTIVATION, MAX_KEY, MAX_QUERY, MAX_RESIDUAL, MAX_VALUE, OCTAVES, Scales,
     },
@@ -37,7 +39,7 @@ const MAX_BRANCH: i32 = (1 << 29) - (1 << 24);
 const BLOCK_BITS: u8 = 14;
 
 /// Widths that can be chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Widths {
     /// Whether rows of q, k, v, gate, up may need two limbs.
     pub wide_inner: bool,
@@ -165,21 +167,37 @@ fn down_plan<'a>(
     }
 }
 
-/// Lowers the scale of the residual stream until no row that adds to it loses precision.
+/// Lowers the scale of what a half layer adds to the residual stream until none of its rows loses precision.
 ///
 /// # Errors
 /// Those of [`Plan::rows`].
 pub fn settle(weights: &Weights, scales: &mut Scales, widths: Widths) -> Result<(), ImportError> {
-    let mut residual = i32::from(scales.residual);
-    for (layer, s) in weights.layers.iter().zip(&scales.layers) {
-        let plan = output_plan(&|ch| mixed_scale(weights, s, ch), &|_| 0, widths);
-        residual = residual.min(plan.finest_output(&layer.output)?);
+    for (layer, s) in weights.layers.iter().zip(&mut scales.layers) {
+        let frozen = s.clone();
+        let mixed = |c: usize| mixed_scale(weights, &frozen, c);
+        let plan = output_plan(&mixed, &|_| 0, widths);
+        let least = |have: i8, want: i32| i32::from(have).min(want).clamp(-15, 24) as i8;
+        s.output = least(s.output, plan.finest_output(&layer.output)?);
         let scale = i32::from(s.gate) + i32::from(s.up);
-        let plan = down_plan(&|_| scale, &|_| 0, s, widths);
-        residual = residual.min(plan.finest_output(&layer.down)?);
+        let product = |_: usize| scale;
+        let plan = down_plan(&product, &|_| 0, &frozen, widths);
+        s.down = least(s.down, plan.finest_output(&layer.down)?);
     }
-    scales.residual = residual.clamp(-15, 24) as i8;
+    // a left shift of the sum has at most 15 bits
+    let branch = scales.layers.iter().map(|s| s.output.min(s.down)).min();
+    scales.residual = scales.residual.min(branch.unwrap_or(0).saturating_add(15));
     Ok(())
+}
+
+/// Most positions of a decoder's graph: what it was trained for, at most [`MAX_POSITIONS`], at most what tensors of all positions may hold.
+pub fn positions(config: &Config) -> usize {
+    let most = MAX_ELEMENTS as usize;
+    let widest = config.vocabulary.max(config.feed).max(config.width);
+    config
+        .context
+        .min(MAX_POSITIONS)
+        .min(most / widest)
+        .min((most / config.heads).isqrt())
 }
 
 /// Builds the graph for up to `max_seq` positions.
@@ -201,7 +219,7 @@ pub fn build(
         return Err(ImportError::malformed("scales", why));
     }
     let c = &weights.config;
-    let max_seq = max_seq.clamp(1, MAX_POSITIONS);
+    let max_seq = max_seq.clamp(1, positions(c));
     let mut b = GraphBuilder::new(Header {
         max_seq: max_seq as u32,
         block_bits: BLOCK_BITS,
@@ -445,15 +463,15 @@ impl Build<'_> {
             out: i16_to(MAX_MIXED),
         };
         let mixed = self.b.push(&name("mix"), op, &[e, vt], false)?;
-        let a_h = i32::from(self.scales.residual);
-        let rows = output_plan(&|ch| mixed_scale(weights, s, ch), &|_| a_h, self.widths)
+        let (scale, left) = self.branch(s.output);
+        let rows = output_plan(&|ch| mixed_scale(weights, s, ch), &|_| scale, self.widths)
             .rows(&layer.output)?;
         let op = Op::Linear {
             weights: self.constant(&rows)?,
-            out: requant(DType::I32, 0, MAX_BRANCH),
+            out: requant(DType::I32, 0, MAX_BRANCH >> left),
         };
         let out = self.b.push(&name("output"), op, &[mixed], false)?;
-        self.add(&name("middle"), h, out, false)
+        self.add(&name("middle"), h, out, left, false)
     }
 
     fn feed(
@@ -500,15 +518,22 @@ impl Build<'_> {
             out: i16_to(most_product(self.widths)),
         };
         let p = self.b.push(&name("normalised"), op, &[product, e], false)?;
-        let a_h = i32::from(self.scales.residual);
+        let (branch, left) = self.branch(s.down);
         let scale = i32::from(s.gate) + i32::from(s.up);
-        let rows = down_plan(&|_| scale, &|_| a_h, s, self.widths).rows(&layer.down)?;
+        let rows = down_plan(&|_| scale, &|_| branch, s, self.widths).rows(&layer.down)?;
         let op = Op::Linear {
             weights: self.constant(&rows)?,
-            out: requant(DType::I32, 0, MAX_BRANCH),
+            out: requant(DType::I32, 0, MAX_BRANCH >> left),
         };
         let down = self.b.push(&name("down"), op, &[p, e], false)?;
-        self.add(&name("residual"), h, down, true)
+        self.add(&name("residual"), h, down, left, true)
+    }
+
+    /// Scale of a branch, and how far it is shifted left when it is added to the residual stream.
+    fn branch(&self, scale: i8) -> (i32, u8) {
+        let residual = self.scales.residual;
+        let scale = scale.min(residual);
+        (i32::from(scale), (residual - scale).clamp(0, 15) as u8)
     }
 
     fn add(
@@ -516,10 +541,11 @@ impl Build<'_> {
         name: &str,
         h: NodeId,
         x: NodeId,
+        left: u8,
         checkpoint: bool,
     ) -> Result<NodeId, ImportError> {
         let op = Op::Add {
-            left: [0, 0],
+            left: [0, left],
             out: requant(DType::I32, 0, MAX_RESIDUAL as i32),
         };
         Ok(self.b.push(name, op, &[h, x], checkpoint)?)

@@ -155,12 +155,16 @@ pub struct LayerScales {
     pub up: i8,
     /// Bits of the largest product of gate and up; the clamp is one less than that power of two.
     pub product: u8,
+    /// What the attention half adds to the residual stream; at most the stream's own scale.
+    pub output: i8,
+    /// What the feed-forward half adds.
+    pub down: i8,
 }
 
 /// Scales of a decoder: with the weights, all that the integer graph is made from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scales {
-    /// Largest scale of the residual stream that the ranges allow; rows in two limbs can ask for less.
+    /// Residual stream.
     pub residual: i8,
     /// Layers in order.
     pub layers: Vec<LayerScales>,
@@ -178,6 +182,7 @@ impl Scales {
     pub fn new(peaks: &Peaks, config: &Config) -> Self {
         let activation = f64::from(MAX_ACTIVATION) / MARGIN;
         let norm = |peak: f64| scale(peak, activation);
+        let residual = scale(peaks.residual, MAX_RESIDUAL / MARGIN);
         let layers = peaks.layers.iter().map(|l| {
             let half = config.head_size / 2;
             let mut key = Vec::with_capacity(l.key.len());
@@ -217,10 +222,12 @@ impl Scales {
                 gate,
                 up,
                 product: product.clamp(16, 30) as u8,
+                output: residual,
+                down: residual,
             }
         });
         Self {
-            residual: scale(peaks.residual, MAX_RESIDUAL / MARGIN),
+            residual,
             layers: layers.collect(),
             final_norm: norm(peaks.final_norm * OCTAVES),
         }

