@@ -27,7 +27,7 @@ pub(crate) struct Unit {
 /// `⌈v·2^−shift⌉` for `v ≥ 0`.
 fn scaled(v: u128, shift: i8) -> i64 {
     let v = if shift >= 0 {
-        (v >> shift.min(127)).saturating_add(1)
+        (v >> shift).saturating_add(1)
     } else {
         v.checked_shl(u32::from(shift.unsigned_abs()))
             .unwrap_or(u128::MAX)
@@ -40,7 +40,8 @@ impl Unit {
     fn bound(&self, q: impl Iterator<Item = i64> + Clone) -> i64 {
         let (mut squares, mut ones, mut biases) = (0u128, 0u64, 0u128);
         for ((q, g), b) in q.zip(&self.gains).zip(&self.biases) {
-            squares += u128::from((q * g).unsigned_abs()).pow(2);
+            // |q·g| < 2^31, so its square fits 64 bits
+            squares += u128::from((q * g).unsigned_abs().pow(2));
             ones += q.unsigned_abs();
             biases += u128::from((q * b).unsigned_abs());
         }

@@ -303,21 +303,6 @@ impl<'a> BlockView<'a> {
         })
     }
 
-    /// Code of column `col`.
-    pub fn code(&self, col: usize) -> i32 {
-        let byte = |at: usize| self.codes.get(at).copied().map_or(0, i32::from);
-        if self.bits == 8 {
-            return byte(col);
-        }
-        let cols = self.codes.len() * 8 / usize::from(self.bits);
-        let mut code = byte(col / 2) >> (4 * (col % 2)) & 15;
-        for plane in 0..usize::from(self.bits) - 4 {
-            let at = cols / 2 + plane * (cols / 8) + col / 8;
-            code |= (byte(at) >> (col % 8) & 1) << (4 + plane);
-        }
-        code
-    }
-
     /// Step and offset of group `g`.
     pub fn step(&self, g: usize) -> (i32, i32) {
         let word = |bytes: &[u8]| match bytes.get(2 * g..2 * g + 2) {
@@ -333,15 +318,31 @@ impl<'a> BlockView<'a> {
         (step, offset)
     }
 
+    /// All codes, in the order of the columns.
+    pub fn all_codes(&self) -> Vec<u8> {
+        if self.bits == 8 {
+            return self.codes.to_vec();
+        }
+        let cols = self.codes.len() * 8 / usize::from(self.bits);
+        let (nibbles, planes) = self.codes.split_at(cols / 2);
+        let mut out: Vec<u8> = nibbles.iter().flat_map(|b| [b & 15, b >> 4]).collect();
+        for (plane, bytes) in planes.chunks_exact(cols / 8).enumerate() {
+            for (codes, byte) in out.as_chunks_mut::<8>().0.iter_mut().zip(bytes) {
+                for (i, code) in codes.iter_mut().enumerate() {
+                    *code |= (byte >> i & 1) << (4 + plane);
+                }
+            }
+        }
+        out
+    }
+
     /// The weights: `step·code + offset`.
     pub fn values(&self) -> Vec<i32> {
-        let groups = self.steps.len() / 2;
-        let mut out = Vec::with_capacity(groups * self.group);
-        for g in 0..groups {
+        let codes = self.all_codes();
+        let mut out = Vec::with_capacity(codes.len());
+        for (g, codes) in codes.chunks_exact(self.group.max(1)).enumerate() {
             let (step, offset) = self.step(g);
-            for col in g * self.group..(g + 1) * self.group {
-                out.push(step * self.code(col) + offset);
-            }
+            out.extend(codes.iter().map(|c| step * i32::from(*c) + offset));
         }
         out
     }
