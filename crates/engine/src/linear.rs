@@ -261,11 +261,12 @@ impl Linear {
 
     /// Name of the kernel, for profiles.
     pub(crate) fn kernel(&self) -> &'static str {
-        match (&self.source, self.sums) {
-            (Source::Codes(_), Sums::One) => "codes",
-            (Source::Codes(_), Sums::Two) => "codes, two sums",
-            (Source::Values(_), Sums::One) => "i16",
-            (Source::Values(_), Sums::Two) => "i16, two sums",
+        let codes = matches!(self.source, Source::Codes(_));
+        match self.sums {
+            _ if self.deep => "64 bits",
+            Sums::One => ["i16", "codes"][usize::from(codes)],
+            Sums::Two if self.part > 0 => ["i16 in parts", "codes in parts"][usize::from(codes)],
+            Sums::Two => ["i16 in limbs", "codes in limbs"][usize::from(codes)],
         }
     }
 
@@ -423,6 +424,7 @@ impl Linear {
     }
 
     /// Epilogue of columns `j0 …` of one row.
+    #[expect(clippy::too_many_arguments, reason = "sums, where they lie, result")]
     fn finish<T: Element>(
         &self,
         isa: Isa,

@@ -1,7 +1,6 @@
 //! Language models: the engine, node by node, and the decoder, in every schedule, give the bits of the definition.
 
 #[path = "../../graph/tests/common/mod.rs"]
-#[allow(dead_code, reason = "shared with the tests of the graph")]
 mod common;
 
 use std::sync::Arc;

@@ -33,6 +33,9 @@ pub use sequence::{Generated, Sequence, mask_root};
 /// Rows of logits that are in memory at a time while an answer is replayed.
 const REPLAYED: usize = 128;
 
+/// Sees a row of logits that a sequence wants.
+type Wanted<'a> = dyn FnMut(&mut Sequence, &[i16]) -> Result<(), EngineError> + Send + 'a;
+
 /// What sequences share with their decoder.
 pub(crate) struct Shared {
     model: Model,
@@ -220,7 +223,7 @@ impl Decoder {
         &self,
         batch: &mut [&mut Sequence],
         chunk: usize,
-        each: &mut (dyn FnMut(&mut Sequence, &[i16]) -> Result<(), EngineError> + Send),
+        each: &mut Wanted<'_>,
     ) -> Result<(), EngineError> {
         let (mut spans, mut ids) = (Vec::with_capacity(batch.len()), Vec::new());
         let mut tail = 0;

@@ -174,3 +174,93 @@ impl Sampler {
         last
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Tier;
+
+    /// The token by the definitions of each operator.
+    fn definition(
+        logits: &[i16],
+        seen: &Seen,
+        j: u32,
+        s: &Sampling,
+        mask: Option<&[u8]>,
+        table: &[i32],
+    ) -> u32 {
+        let limit = 5120u16;
+        let y: Vec<i32> = logits
+            .iter()
+            .enumerate()
+            .map(|(v, x)| {
+                if mask.is_some_and(|m| !allowed(m, v)) {
+                    return FORBIDDEN;
+                }
+                let seen = seen.get(&(v as u32)).copied().unwrap_or_default();
+                sample::adjusted(i32::from(*x), 8, seen, bias_of(s, v), s)
+            })
+            .collect();
+        let max = y.iter().copied().max().unwrap();
+        let gaps: Vec<i32> = y.iter().map(|y| sample::gap_of(max, *y, limit)).collect();
+        let mut census = vec![0; usize::from(limit) + 1];
+        gaps.iter().for_each(|d| census[*d as usize] += 1);
+        let cut = sample::cut_of(&census, table, s);
+        let mass = |d: &i32| {
+            if *d <= cut {
+                sample::mass_of(*d, table, i32::MAX)
+            } else {
+                0
+            }
+        };
+        let mut left = sample::threshold(s, j, gaps.iter().map(mass).sum());
+        for (v, d) in gaps.iter().enumerate() {
+            if left < mass(d) {
+                return v as u32;
+            }
+            left -= mass(d);
+        }
+        0
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 64 } else { 400 }))]
+
+        #[test]
+        fn tokens_equal_the_definition(
+            logits in prop::collection::vec(prop_oneof![any::<i16>(), -900i16..900, Just(899), Just(i16::MAX)], 1..700),
+            temperature in prop_oneof![Just(0u32), Just(ONE), 655u32..300_000, Just(100 * ONE)],
+            top in (prop_oneof![Just(0u32), 1u32..60], prop_oneof![Just(ONE), 1u32..=ONE], prop_oneof![Just(0u32), 0u32..=ONE]),
+            penalties in (prop_oneof![Just(ONE), 20_000u32..200_000], -200_000i32..200_000, -200_000i32..200_000),
+            seen in prop::collection::btree_map(0u32..700, 0u32..4, 0..20),
+            bias in prop::collection::btree_map(0u32..700, -6_000_000i32..6_000_000, 0..5),
+            mask in prop::option::of(prop::collection::vec(any::<u8>(), 88)),
+            j in 0u32..9,
+            seed: [u8; 32],
+        ) {
+            let s = Sampling {
+                temperature,
+                top_k: top.0,
+                top_p: top.1,
+                min_p: top.2,
+                repetition: penalties.0,
+                frequency: penalties.1,
+                presence: penalties.2,
+                bias: bias.into_iter().collect(),
+                seed,
+                ..Sampling::default()
+            };
+            let table: Vec<i32> = (0..256).map(|i| (16384.0 * (-f64::from(i) / 256.0).exp2()).round() as i32).collect();
+            let seen: Seen = seen.into_iter().map(|(t, n)| (t, Occurrences { any: true, answered: n })).collect();
+            let history = if s.has_penalties() { seen.clone() } else { Seen::new() };
+            let want = definition(&logits, &history, j, &s, mask.as_deref(), &table);
+            let sampler = Sampler::new(8, 5120, &table, &table);
+            for isa in Tier::available().into_iter().filter_map(Isa::new) {
+                let have = sampler.token(isa, &logits, &seen, j, &s, mask.as_deref());
+                prop_assert_eq!(have, want, "{}", isa.tier());
+            }
+        }
+    }
+}

@@ -114,6 +114,51 @@ impl Coding {
 }
 
 multiversion! {
+    /// One panel as 16-bit weights.
+    pub fn expand_panel(lines: &[Line], steps: &[Steps], c: Coding, out: &mut [Line16]) {
+        let per_group = if c.offsets { 2 } else { 1 };
+        let blocks = lines.chunks_exact(c.bits).zip(out.as_chunks_mut::<16>().0);
+        for (b, (lines, out)) in blocks.enumerate() {
+            for (q, two) in out.as_chunks_mut::<2>().0.iter_mut().enumerate() {
+                let group = (b * BLOCK + 4 * q) / c.group;
+                let d = steps[group * per_group].0;
+                let mut m = [0i16; PANEL];
+                for (lane, m) in m.iter_mut().enumerate() {
+                    *m = if c.offsets {
+                        steps[group * per_group + 1].0[lane]
+                    } else {
+                        0i16.wrapping_sub(d[lane].wrapping_shl(c.bits as u32 - 1))
+                    };
+                }
+                let mut codes = lines[if c.bits == 8 { q } else { q / 2 }].0;
+                if c.bits < 8 {
+                    let shift = 4 * (q as u32 % 2);
+                    for code in &mut codes {
+                        *code = *code >> shift & 15;
+                    }
+                }
+                if c.bits == 5 {
+                    for (code, plane) in codes.iter_mut().zip(&lines[4].0) {
+                        *code |= (plane >> q & 1) << 4;
+                    }
+                }
+                if c.bits == 6 {
+                    for (code, plane) in codes.iter_mut().zip(&lines[4 + q / 4].0) {
+                        *code |= (plane >> (2 * (q % 4)) & 3) << 4;
+                    }
+                }
+                let [low, high] = two;
+                for (lane, four) in codes.as_chunks::<4>().0.iter().enumerate() {
+                    let w = |e: usize| i16::from(four[e]).wrapping_mul(d[lane]).wrapping_add(m[lane]);
+                    (low.0[2 * lane], low.0[2 * lane + 1]) = (w(0), w(1));
+                    (high.0[2 * lane], high.0[2 * lane + 1]) = (w(2), w(3));
+                }
+            }
+        }
+    }
+}
+
+multiversion! {
     /// Half-bytes as bytes, the low half first.
     pub fn unpack(packed: &[u8], out: &mut [u8]) {
         for (o, b) in out.as_chunks_mut::<2>().0.iter_mut().zip(packed) {
@@ -308,9 +353,9 @@ impl Blocks {
             four.map_or(0, |b| u32::from_le_bytes(*b))
         };
         for (b, lines) in lines.chunks_exact_mut(c.bits).enumerate() {
-            for i in 0..4 {
+            for (i, line) in lines.iter_mut().take(4).enumerate() {
                 let eight = paired(word(nibbles, 4 * b + i));
-                lines[i].0[four.clone()].copy_from_slice(&eight.to_le_bytes());
+                line.0[four.clone()].copy_from_slice(&eight.to_le_bytes());
             }
             // bit `plane` of column v is bit v of a word
             let plane = |n: usize| word(&planes[(n - 4) * (c.cols / 8)..], b);
@@ -485,23 +530,19 @@ impl Blocks {
             Tier::Avx512Vnni => unsafe {
                 super::blocks_avx512::expand(self.parts(first, panels), out)
             },
-            _ => self.expand_scalar(first, out),
+            _ => self.expand_plain(isa, first, out),
         }
     }
 
-    /// Scalar twin of the vector expansion.
-    fn expand_scalar(&self, first: usize, out: &mut [Line16]) {
+    /// Twin of the vector expansion for the other tiers.
+    fn expand_plain(&self, isa: Isa, first: usize, out: &mut [Line16]) {
         let c = self.coding;
+        let per_group = if c.offsets { 2 } else { 1 };
         for (p, panel) in out.chunks_exact_mut(c.cols / 2).enumerate() {
-            for lane in 0..PANEL {
-                let r = (first + p) * PANEL + lane;
-                for g in 0..c.groups() {
-                    let (d, m) = self.step(r, g);
-                    for col in g * c.group..(g + 1) * c.group {
-                        panel[col / 2].0[2 * lane + col % 2] = (d * self.code(r, col) + m) as i16;
-                    }
-                }
-            }
+            let p = first + p;
+            let lines = &self.lines[p * c.blocks() * c.bits..][..c.blocks() * c.bits];
+            let steps = &self.steps[p * c.groups() * per_group..][..c.groups() * per_group];
+            expand_panel(isa, lines, steps, c, panel);
         }
     }
 

@@ -30,8 +30,7 @@ fn close(v: i64, k: i32, lo: i64, hi: i64) -> i64 {
     let half = 1i64.wrapping_shl(right) >> 1;
     let v = v.wrapping_add(half).wrapping_shr(right);
     // what a left shift would push out of 64 bits is beyond the clamp anyway
-    v.max(-(1 << 33))
-        .min(1 << 33)
+    v.clamp(-(1 << 33), 1 << 33)
         .wrapping_shl(left)
         .max(lo)
         .min(hi)
@@ -50,6 +49,7 @@ pub enum Pair {
 
 multiversion! {
     /// Epilogue of a linear: `out = sat(rnd(sum + bias, shift − e))`; the sum is made of `high` and `low` as `pair` says (`low` is as long as `high`; not read when alone).
+    #[allow(clippy::too_many_arguments, reason = "two sums, three columns of the epilogue, result")]
     pub fn finish_wide<O: Element>(pair: Pair, high: &[i32], low: &[i32], bias: &[i32], shift: &[i32], e: i32, how: Wide, out: &mut [O]) {
         let n = out.len();
         let (high, low, bias, shift) = (&high[..n], &low[..n], &bias[..n], &shift[..n]);
@@ -57,7 +57,7 @@ multiversion! {
             ($sum:expr) => {
                 for i in 0..n {
                     let sum: i64 = $sum(high[i], low[i]);
-                    let k = shift[i].wrapping_sub(e).max(-15).min(31);
+                    let k = shift[i].wrapping_sub(e).clamp(-15, 31);
                     out[i] = O::narrow(close(sum.wrapping_add(i64::from(bias[i])), k, how.lo, how.hi) as i32);
                 }
             };
@@ -126,7 +126,7 @@ multiversion! {
     /// `sat(rnd(x, shift + e))` of each row of `n` by its exponent.
     pub fn normalise<A: Element, O: Element>(x: &[A], n: usize, e: &[i8], how: Wide, out: &mut [O]) {
         for ((x, out), e) in x.chunks_exact(n).zip(out.chunks_exact_mut(n)).zip(e) {
-            let k = how.shift.wrapping_add(i32::from(*e)).max(-15).min(61);
+            let k = how.shift.wrapping_add(i32::from(*e)).clamp(-15, 61);
             if (1..=30).contains(&k) {
                 // v >> k, and the carry of what is shifted out: no sum passes 32 bits
                 let (k, half) = (k as u32, 1i32.wrapping_shl(k.wrapping_sub(1) as u32));

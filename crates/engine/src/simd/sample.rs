@@ -12,7 +12,7 @@ multiversion! {
         let divisor = f64::from(temperature);
         for (o, x) in out.iter_mut().zip(x) {
             // the numerator has 39 bits, so the quotient of doubles is on the same side of every integer
-            let q = (f64::from(*x) * 16_777_216.0 / divisor).floor().max(-536_870_912.0).min(536_870_912.0);
+            let q = (f64::from(*x) * 16_777_216.0 / divisor).floor().clamp(-536_870_912.0, 536_870_912.0);
             *o = (q + 6_755_399_441_055_744.0).to_bits() as i32;
         }
     }
