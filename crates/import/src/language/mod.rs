@@ -23,6 +23,7 @@ pub mod measure;
 mod ranges;
 pub mod rope;
 pub mod rows;
+pub mod sample;
 mod source;
 mod text;
 

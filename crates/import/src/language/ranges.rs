@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
+    build::LOGIT_SCALE,
     config::Config,
     forward::{FloatModel, Probe},
     source::Weights,
@@ -182,7 +183,10 @@ impl Scales {
     pub fn new(peaks: &Peaks, config: &Config) -> Self {
         let activation = f64::from(MAX_ACTIVATION) / MARGIN;
         let norm = |peak: f64| scale(peak, activation);
-        let residual = scale(peaks.residual, MAX_RESIDUAL / MARGIN);
+        let final_norm = norm(peaks.final_norm * OCTAVES);
+        // the lift of a tied embedding shifts by the logits' scale less these two, at least by -15
+        let lift = 15 + LOGIT_SCALE as i8;
+        let residual = scale(peaks.residual, MAX_RESIDUAL / MARGIN).min(lift - final_norm);
         let layers = peaks.layers.iter().map(|l| {
             let half = config.head_size / 2;
             let mut key = Vec::with_capacity(l.key.len());
@@ -229,7 +233,7 @@ impl Scales {
         Self {
             residual,
             layers: layers.collect(),
-            final_norm: norm(peaks.final_norm * OCTAVES),
+            final_norm,
         }
     }
 }
