@@ -60,6 +60,10 @@ struct RunOf<'a> {
     input: &'a Tensor,
     extent: Extent,
     statement: Option<&'a Statement>,
+    /// Nodes that are computed: those before this one.
+    end: usize,
+    /// Buffers that nobody needs any more after a node; empty to keep all.
+    frees: &'a [Vec<usize>],
 }
 
 /// Buffers of one run.
@@ -174,6 +178,8 @@ impl Engine {
                     input,
                     extent: seq.into(),
                     statement: None,
+                    end: usize::MAX,
+                    frees: &[],
                 },
                 &mut state.slots,
                 &state.dims.1,
@@ -205,6 +211,8 @@ impl Engine {
                     input,
                     extent: seq.into(),
                     statement: None,
+                    end: usize::MAX,
+                    frees: &[],
                 },
                 &mut state.slots,
                 &state.dims.1,
@@ -226,7 +234,7 @@ impl Engine {
     /// As [`run`](Self::run).
     pub fn run_full(&self, input: &Tensor) -> Result<FullRun, EngineError> {
         let seq = self.check(input)?;
-        self.full(input, seq.into(), None)
+        self.full(input, seq.into(), None, None)
     }
 
     /// As [`run_full`](Self::run_full), for a generative graph: `input` holds the tokens of prompt and answer but the last, the last `out` positions answer.
@@ -240,19 +248,48 @@ impl Engine {
         statement: &Statement,
     ) -> Result<FullRun, EngineError> {
         let seq = self.check(input)?;
-        if out == 0 || out > seq {
-            return Err(EngineError::Answer {
-                positions: seq,
-                out,
-            });
+        let extent = answering(seq, out, statement)?;
+        self.full(input, extent, Some(statement), None)
+    }
+
+    /// As [`run_full_language`](Self::run_full_language), but keeps only what one segment of the trace needs (docs/graph.md, "Trace"): outputs of its nodes and of those that they read. All others are empty; nodes behind the segment are not computed.
+    ///
+    /// # Errors
+    /// As [`run_full_language`](Self::run_full_language).
+    pub fn run_segment(
+        &self,
+        input: &Tensor,
+        out: u32,
+        statement: &Statement,
+        segment: u32,
+    ) -> Result<FullRun, EngineError> {
+        let extent = answering(self.check(input)?, out, statement)?;
+        self.full(input, extent, Some(statement), Some(segment))
+    }
+
+    /// Last node and buffers to let go of after each node, when one segment is wanted.
+    fn needs(&self, layout: &Layout, segment: u32) -> (usize, Vec<Vec<usize>>) {
+        let steps = &self.plan.steps;
+        let inside = |i: &usize| layout.segment_of(*i as u32) == Some(segment);
+        let end = (0..steps.len()).rfind(inside).map_or(0, |i| i + 1);
+        let source = |i: usize| steps.get(i).map_or(i, |s| s.source);
+        let (mut kept, mut last) = (vec![false; steps.len()], vec![0; steps.len()]);
+        for (i, step) in steps.iter().enumerate().take(end) {
+            for s in std::iter::once(i).chain(step.reads(false).iter().copied()) {
+                let s = source(s);
+                if let (Some(kept), Some(last)) = (kept.get_mut(s), last.get_mut(s)) {
+                    *kept |= inside(&i);
+                    *last = i;
+                }
+            }
         }
-        if statement.sampling.is_masked() && statement.masks.len() != out as usize {
-            return Err(EngineError::Masks {
-                want: out as usize,
-                have: statement.masks.len(),
-            });
+        let mut frees = vec![Vec::new(); end];
+        for (s, (kept, last)) in kept.iter().zip(last).enumerate().take(end) {
+            if let Some(free) = frees.get_mut(last).filter(|_| !kept) {
+                free.push(s);
+            }
         }
-        self.full(input, Extent { seq, out }, Some(statement))
+        (end, frees)
     }
 
     fn full(
@@ -260,16 +297,23 @@ impl Engine {
         input: &Tensor,
         extent: Extent,
         statement: Option<&Statement>,
+        segment: Option<u32>,
     ) -> Result<FullRun, EngineError> {
         if statement.is_none() && self.graph.is_generative() {
             return Err(EngineError::NoStatement);
         }
         let dims = self.dims(extent);
         let mut slots: Vec<Data> = self.plan.steps.iter().map(|s| empty(s.ty.dtype)).collect();
+        let (end, frees) = match segment {
+            Some(segment) => self.needs(&self.layout(extent), segment),
+            None => (usize::MAX, Vec::new()),
+        };
         let run = RunOf {
             input,
             extent,
             statement,
+            end,
+            frees: &frees,
         };
         self.install(|| self.execute(run, &mut slots, &dims, Keep::All, &mut |_, _| ()))?;
         let seq = extent.seq;
@@ -280,7 +324,14 @@ impl Engine {
             } else {
                 outputs.get(step.source).map_or(data, |t| t.data.clone())
             };
-            outputs.push(tensor(step, extent, data));
+            outputs.push(if data.is_empty() {
+                Tensor {
+                    dims: vec![0],
+                    data,
+                }
+            } else {
+                tensor(step, extent, data)
+            });
         }
         Ok(FullRun { outputs, seq })
     }
@@ -375,7 +426,7 @@ impl Engine {
             extent: run.extent,
             statement: run.statement,
         };
-        for (i, step) in self.plan.steps.iter().enumerate() {
+        for (i, step) in self.plan.steps.iter().enumerate().take(run.end) {
             let fail = |what| EngineError::Graph {
                 node: i as u32,
                 what,
@@ -424,6 +475,11 @@ impl Engine {
                 }
             }
             after(i, slots.get(at).ok_or(fail("node without a buffer"))?);
+            for free in run.frees.get(i).into_iter().flatten() {
+                if let Some(slot) = slots.get_mut(*free) {
+                    *slot = Data::I8(Vec::new());
+                }
+            }
         }
         Ok(())
     }
@@ -473,6 +529,23 @@ impl Engine {
             None => Ok(seq),
         }
     }
+}
+
+/// The extent of a run whose last `out` positions answer.
+fn answering(seq: u32, out: u32, statement: &Statement) -> Result<Extent, EngineError> {
+    if out == 0 || out > seq {
+        return Err(EngineError::Answer {
+            positions: seq,
+            out,
+        });
+    }
+    if statement.sampling.is_masked() && statement.masks.len() != out as usize {
+        return Err(EngineError::Masks {
+            want: out as usize,
+            have: statement.masks.len(),
+        });
+    }
+    Ok(Extent { seq, out })
 }
 
 fn copy(from: &Data, to: &mut Data) {

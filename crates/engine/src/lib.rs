@@ -5,6 +5,10 @@
 //! [`Tier`]s, chosen at run time; `ASSAY_KERNEL` forces one. Tier, number of threads and concurrent runs change no bit, since every
 //! sum is exact: the graph's bounds keep accumulators within 2^30, and kernels add modulo 2^32.
 //!
+//! [`Decoder`] runs language models (docs/graph.md, "Language models"): [`Decoder::start`] takes a prompt and a sampling statement, [`Decoder::step`] advances any number of
+//! sequences in one pass, [`Sequence::sample`] chooses a token, [`Sequence::finish`] commits; [`Decoder::replay`] recomputes an answer in prefill-like passes. Chunks, neighbours
+//! and cache change no bit either. [`Engine::run_full_language`] keeps every node's output, for disputes about such a run.
+//!
 //! Threat model: inputs come from strangers and are checked against the graph's declaration (type, shape, range) before anything runs; typed errors carry the
 //! values. Graphs are validated by `assay-graph` before they get here. `unsafe` code is confined to [`simd`]; each kernel is tested for bit equality with its scalar twin.
 //!
@@ -26,7 +30,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Depends on `assay-graph` only. Start reading at [`Engine`], then `plan`, then [`simd::gemm`].
+//! Depends on `assay-graph` only. Start reading at [`Engine`], then `plan`, then [`simd::gemm`]; for language models at [`Decoder`], then `linear`, then [`simd::blocks`].
 
 mod batched;
 mod commit;
@@ -36,6 +40,7 @@ mod engine;
 mod error;
 mod exec;
 mod exec_language;
+mod facts;
 mod linear;
 mod moves;
 mod plan;

@@ -8,7 +8,8 @@ use crate::{
     EngineError,
     batched::{Batched, View},
     conv::{Conv, Shape},
-    linear::{self, Inputs, Linear},
+    facts::{self, Inputs},
+    linear::Linear,
     pool::Pool,
     product::Product,
     simd::{
@@ -449,7 +450,7 @@ impl Place<'_> {
                 let inputs = &self.graph.nodes().get(self.node)?.inputs;
                 let facts = Inputs::of(self.isa, self.graph, *inputs.first()?)?;
                 let exponents = inputs.len() > 1;
-                if linear::is_needed(w, &facts, exponents) {
+                if facts::is_needed(w, &facts, exponents) {
                     let linear = Linear::new(self.isa, w, &facts, exponents, out)?;
                     return Some(Kernel::Limbs(Box::new(linear)));
                 }

@@ -9,16 +9,17 @@
 //! 8-bit codes take a line for each quad. Steps lie beside in their own array.
 
 use super::{
+    coding::{HEADER, apart, every_fourth, paired},
     isa::{Isa, Tier},
     pack::{Line16, PANEL},
 };
+
+pub use super::coding::Coding;
 
 /// Columns of a block.
 pub const BLOCK: usize = 32;
 /// Quads of columns of a block.
 pub const QUADS: usize = BLOCK / 4;
-/// Bytes of a row before its steps: shift and bias.
-const HEADER: usize = 5;
 
 /// 64 bytes: 16 rows × 4 columns of codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,143 +30,6 @@ pub struct Line(pub [u8; 64]);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, align(32))]
 pub struct Steps(pub [i16; PANEL]);
-
-/// Shape and coding of a matrix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Coding {
-    /// Rows of weights: columns of the product.
-    pub rows: usize,
-    /// Reduction length, a multiple of 32.
-    pub cols: usize,
-    /// Bits of a code: 4, 5, 6 or 8.
-    pub bits: usize,
-    /// Columns that share a step: 16 or 32.
-    pub group: usize,
-    /// Whether offsets are stored; else they are `−D·2^(bits−1)`.
-    pub offsets: bool,
-}
-
-impl Coding {
-    /// Whether the kernels know it.
-    pub const fn is_valid(&self) -> bool {
-        self.cols.is_multiple_of(BLOCK)
-            && matches!(self.bits, 4 | 5 | 6 | 8)
-            && matches!(self.group, 16 | 32)
-    }
-
-    /// Canonical bytes of a row.
-    pub const fn row_bytes(&self) -> usize {
-        HEADER + self.groups() * if self.offsets { 4 } else { 2 } + self.cols * self.bits / 8
-    }
-
-    /// Groups of a row.
-    pub const fn groups(&self) -> usize {
-        self.cols / self.group
-    }
-
-    /// Blocks of a row.
-    pub const fn blocks(&self) -> usize {
-        self.cols / BLOCK
-    }
-
-    /// Weights of a canonical row; nothing when its length is not the coding's. `codes` is scratch.
-    pub fn weights(&self, isa: Isa, row: &[u8], codes: &mut Vec<u8>, out: &mut Vec<i32>) {
-        out.clear();
-        if row.len() != self.row_bytes() {
-            return;
-        }
-        let (steps, packed) =
-            row[HEADER..].split_at(self.groups() * if self.offsets { 4 } else { 2 });
-        codes.resize(self.cols, 0);
-        out.resize(self.cols, 0);
-        let (low, planes) = if self.bits == 8 {
-            (packed, &[][..])
-        } else {
-            packed.split_at(self.cols / 2)
-        };
-        if self.bits == 8 {
-            codes.copy_from_slice(low);
-        } else {
-            unpack(isa, low, codes);
-        }
-        for (plane, bytes) in planes.chunks_exact((self.cols / 8).max(1)).enumerate() {
-            for (codes, byte) in codes.as_chunks_mut::<8>().0.iter_mut().zip(bytes) {
-                for (v, code) in codes.iter_mut().enumerate() {
-                    *code |= (byte >> v & 1) << (4 + plane);
-                }
-            }
-        }
-        let steps = steps.as_chunks::<2>().0;
-        let (d, m) = steps.split_at(self.groups());
-        for (g, (codes, out)) in codes
-            .chunks_exact(self.group)
-            .zip(out.chunks_exact_mut(self.group))
-            .enumerate()
-        {
-            let d = d.get(g).map_or(0, |d| i32::from(i16::from_le_bytes(*d)));
-            let m = m.get(g).map_or(-(d << (self.bits - 1)), |m| {
-                i32::from(i16::from_le_bytes(*m))
-            });
-            for (o, c) in out.iter_mut().zip(codes) {
-                *o = i32::from(*c).wrapping_mul(d).wrapping_add(m);
-            }
-        }
-    }
-}
-
-multiversion! {
-    /// One panel as 16-bit weights.
-    pub fn expand_panel(lines: &[Line], steps: &[Steps], c: Coding, out: &mut [Line16]) {
-        let per_group = if c.offsets { 2 } else { 1 };
-        let blocks = lines.chunks_exact(c.bits).zip(out.as_chunks_mut::<16>().0);
-        for (b, (lines, out)) in blocks.enumerate() {
-            for (q, two) in out.as_chunks_mut::<2>().0.iter_mut().enumerate() {
-                let group = (b * BLOCK + 4 * q) / c.group;
-                let d = steps[group * per_group].0;
-                let mut m = [0i16; PANEL];
-                for (lane, m) in m.iter_mut().enumerate() {
-                    *m = if c.offsets {
-                        steps[group * per_group + 1].0[lane]
-                    } else {
-                        0i16.wrapping_sub(d[lane].wrapping_shl(c.bits as u32 - 1))
-                    };
-                }
-                let mut codes = lines[if c.bits == 8 { q } else { q / 2 }].0;
-                if c.bits < 8 {
-                    let shift = 4 * (q as u32 % 2);
-                    for code in &mut codes {
-                        *code = *code >> shift & 15;
-                    }
-                }
-                if c.bits == 5 {
-                    for (code, plane) in codes.iter_mut().zip(&lines[4].0) {
-                        *code |= (plane >> q & 1) << 4;
-                    }
-                }
-                if c.bits == 6 {
-                    for (code, plane) in codes.iter_mut().zip(&lines[4 + q / 4].0) {
-                        *code |= (plane >> (2 * (q % 4)) & 3) << 4;
-                    }
-                }
-                let [low, high] = two;
-                for (lane, four) in codes.as_chunks::<4>().0.iter().enumerate() {
-                    let w = |e: usize| i16::from(four[e]).wrapping_mul(d[lane]).wrapping_add(m[lane]);
-                    (low.0[2 * lane], low.0[2 * lane + 1]) = (w(0), w(1));
-                    (high.0[2 * lane], high.0[2 * lane + 1]) = (w(2), w(3));
-                }
-            }
-        }
-    }
-}
-
-multiversion! {
-    /// Half-bytes as bytes, the low half first.
-    pub fn unpack(packed: &[u8], out: &mut [u8]) {
-        for (o, b) in out.as_chunks_mut::<2>().0.iter_mut().zip(packed) {
-            *o = [b & 15, b >> 4];
-        }
-    }
-}
 
 /// A packed matrix.
 #[derive(Clone, Debug)]
@@ -275,26 +139,6 @@ multiversion! {
     pub fn split32(x: &[i16], high: &mut [i8], low: &mut [i8], sums: &mut [[i32; 2]]) {
         split_groups::<32>(x, high, low, sums);
     }
-}
-
-/// Eight codes of columns 0 … 7, a half-byte each, as bytes of columns (0, 4), (1, 5), (2, 6), (3, 7).
-const fn paired(x: u32) -> u32 {
-    let x = x & 0xff00_00ff | (x & 0x00ff_0000) >> 8 | (x & 0x0000_ff00) << 8;
-    x & 0xf00f_f00f | (x & 0x0f00_0f00) >> 4 | (x & 0x00f0_00f0) << 4
-}
-
-/// Bits 0, 4, 8 … 28 as a byte.
-const fn every_fourth(x: u32) -> u8 {
-    let x = x & 0x1111_1111;
-    let x = (x | x >> 3) & 0x0303_0303;
-    let x = (x | x >> 6) & 0x000f_000f;
-    (x | x >> 12) as u8
-}
-
-/// Four bits with a zero above each.
-const fn apart(x: u8) -> u8 {
-    let x = (x | x << 2) & 0x33;
-    (x | x << 1) & 0x55
 }
 
 /// Where sums go: row i of the product starts at `i·stride`, one value for each row of weights from the first panel on.
@@ -556,6 +400,51 @@ impl Blocks {
             panels,
             lines: &self.lines[first * lines..],
             steps: &self.steps[first * steps..],
+        }
+    }
+}
+
+multiversion! {
+    /// One panel as 16-bit weights.
+    pub fn expand_panel(lines: &[Line], steps: &[Steps], c: Coding, out: &mut [Line16]) {
+        let per_group = if c.offsets { 2 } else { 1 };
+        let blocks = lines.chunks_exact(c.bits).zip(out.as_chunks_mut::<16>().0);
+        for (b, (lines, out)) in blocks.enumerate() {
+            for (q, two) in out.as_chunks_mut::<2>().0.iter_mut().enumerate() {
+                let group = (b * BLOCK + 4 * q) / c.group;
+                let d = steps[group * per_group].0;
+                let mut m = [0i16; PANEL];
+                for (lane, m) in m.iter_mut().enumerate() {
+                    *m = if c.offsets {
+                        steps[group * per_group + 1].0[lane]
+                    } else {
+                        0i16.wrapping_sub(d[lane].wrapping_shl(c.bits as u32 - 1))
+                    };
+                }
+                let mut codes = lines[if c.bits == 8 { q } else { q / 2 }].0;
+                if c.bits < 8 {
+                    let shift = 4 * (q as u32 % 2);
+                    for code in &mut codes {
+                        *code = *code >> shift & 15;
+                    }
+                }
+                if c.bits == 5 {
+                    for (code, plane) in codes.iter_mut().zip(&lines[4].0) {
+                        *code |= (plane >> q & 1) << 4;
+                    }
+                }
+                if c.bits == 6 {
+                    for (code, plane) in codes.iter_mut().zip(&lines[4 + q / 4].0) {
+                        *code |= (plane >> (2 * (q % 4)) & 3) << 4;
+                    }
+                }
+                let [low, high] = two;
+                for (lane, four) in codes.as_chunks::<4>().0.iter().enumerate() {
+                    let w = |e: usize| i16::from(four[e]).wrapping_mul(d[lane]).wrapping_add(m[lane]);
+                    (low.0[2 * lane], low.0[2 * lane + 1]) = (w(0), w(1));
+                    (high.0[2 * lane], high.0[2 * lane + 1]) = (w(2), w(3));
+                }
+            }
         }
     }
 }

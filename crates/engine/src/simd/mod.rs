@@ -37,6 +37,7 @@ pub mod blocks;
 mod blocks_avx512;
 pub mod bounds;
 pub mod bytes;
+pub mod coding;
 pub mod columns;
 pub mod conv;
 pub mod elementwise;
