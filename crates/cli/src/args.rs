@@ -3,6 +3,12 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use serde_json::{Value, json};
+
+use crate::{
+    exit::{Exit, Stop},
+    talk::Settings,
+};
 
 /// Answers of AI models with evidence: serve, ask, verify, dispute.
 #[derive(Debug, Parser)]
@@ -14,7 +20,7 @@ use clap::{Args, Parser, Subcommand};
     max_term_width = 110
 )]
 #[command(
-    after_help = "First steps:\n  assay demo                            the whole story in one process, in a temporary folder\n  assay up                              a network that stays; prints URLs, accounts and a curl line\n  assay ask digits models/digits/samples/7.png\n\nExit codes: 0 success, 1 failed, 2 usage, 3 evidence is false, 4 not found, 5 payment, 75 temporary, 130 interrupted"
+    after_help = "First steps:\n  assay demo                            the whole story in one process, in a temporary folder\n  assay chat smollm2                    talk to a language model; every reply has a receipt\n  assay up                              a network that stays; prints URLs, accounts and a curl line\n  assay ask digits models/digits/samples/7.png\n\nExit codes: 0 success, 1 failed, 2 usage, 3 evidence is false, 4 not found, 5 payment, 75 temporary, 130 interrupted"
 )]
 pub(crate) struct Cli {
     /// Print the result as JSON on stdout, errors as JSON on stderr
@@ -33,10 +39,21 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Run a whole network in this process: chain, operator, watcher, gateway
     Up(UpArgs),
+    /// Talk to a language model; every reply has a receipt
+    Chat(ChatArgs),
+    /// Ask a language model once: the answer streams to stdout (a chat on a terminal without PROMPT)
+    Run(RunArgs),
     /// Ask a model; prints the answer and keeps the receipt
     Ask(AskArgs),
     /// Check a receipt: signature, commitments, registration, claim, replay
     Verify(VerifyArgs),
+    /// Show what runs: models served, their memory, requests in work and in line
+    Ps(PsArgs),
+    /// Fetch a model of the catalogue, verify and import it (as `assay model pull`)
+    Pull {
+        /// Name in the catalogue, as `assay model ls` lists them
+        name: String,
+    },
     /// Import, list, show, fetch and register models
     #[command(subcommand)]
     Model(ModelCommand),
@@ -95,7 +112,7 @@ pub(crate) struct KeyArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
-    /// Only the bundled model; do not fetch the sentence embedder (about 91 MB, once)
+    /// Only the models that are on this machine; do not fetch the embedder and the language model (about 190 MB, once)
     #[arg(long, env = "ASSAY_OFFLINE")]
     pub(crate) offline: bool,
     /// Keep the temporary folder and print its path
@@ -114,12 +131,154 @@ pub(crate) struct UpArgs {
     /// Address of the chain's JSON-RPC
     #[arg(long, default_value = "127.0.0.1:8545", value_name = "ADDR")]
     pub(crate) rpc: std::net::SocketAddr,
+    /// A model to serve, fetched if it is not here; may be given again (default: digits, minilm-l6, smollm2)
+    #[arg(long = "model", value_name = "NAME")]
+    pub(crate) models: Vec<String>,
     /// Only models that are on this machine already
     #[arg(long, env = "ASSAY_OFFLINE")]
     pub(crate) offline: bool,
     /// Evaluate supply, escrow and module invariants at every block
     #[arg(long)]
     pub(crate) check_invariants: bool,
+}
+
+/// Where a language model answers.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct AtArgs {
+    /// Gateway to ask (default: the one that runs here; where none does, a network in this process)
+    #[arg(long, env = "ASSAY_GATEWAY", value_name = "URL")]
+    pub(crate) gateway: Option<String>,
+    /// API key of the buyer's account at the gateway
+    #[arg(
+        long,
+        env = "ASSAY_API_KEY",
+        hide_env_values = true,
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(crate) api_key: String,
+    /// A network of its own in this process, forgotten afterwards
+    #[arg(long, conflicts_with = "gateway")]
+    pub(crate) ephemeral: bool,
+    /// Do not fetch the model
+    #[arg(long, env = "ASSAY_OFFLINE")]
+    pub(crate) offline: bool,
+}
+
+/// How an answer is sampled; the gateway's defaults where nothing is given.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Sampling")]
+pub(crate) struct SamplingArgs {
+    /// 0 to 2; 0 always takes the likeliest token
+    #[arg(long, value_name = "T")]
+    pub(crate) temperature: Option<f64>,
+    /// Keep the likeliest tokens that together reach P
+    #[arg(long, value_name = "P")]
+    pub(crate) top_p: Option<f64>,
+    /// Keep the K likeliest tokens, 0 keeps all
+    #[arg(long, value_name = "K")]
+    pub(crate) top_k: Option<u32>,
+    /// Keep tokens at least so likely as this part of the likeliest
+    #[arg(long, value_name = "P")]
+    pub(crate) min_p: Option<f64>,
+    /// Divide what was said before; 1 does nothing
+    #[arg(long, value_name = "R")]
+    pub(crate) repeat_penalty: Option<f64>,
+    /// The same seed and prompt give the same answer
+    #[arg(long, allow_hyphen_values = true, value_name = "N")]
+    pub(crate) seed: Option<i64>,
+    /// Longest answer, tokens
+    #[arg(long, value_name = "N")]
+    pub(crate) max_tokens: Option<u32>,
+    /// End the answer before this text; may be given again
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) stop: Vec<String>,
+    /// `json`, or a file with a JSON schema: the answer is held to it token by token
+    #[arg(long, value_name = "json|FILE")]
+    pub(crate) format: Option<String>,
+}
+
+impl SamplingArgs {
+    /// As the request takes it.
+    ///
+    /// # Errors
+    /// When the schema's file can't be read.
+    pub(crate) fn settings(&self) -> anyhow::Result<Settings> {
+        let format = match self.format.as_deref() {
+            None => None,
+            Some("json") => Some(json!({ "type": "json_object" })),
+            Some(file) => {
+                let text = std::fs::read(file)
+                    .map_err(|e| Stop::new(Exit::NotFound, format!("schema `{file}`: {e}")))?;
+                let schema: Value = serde_json::from_slice(&text)
+                    .map_err(|e| Stop::new(Exit::Failed, format!("schema `{file}`: {e}")))?;
+                Some(
+                    json!({ "type": "json_schema", "json_schema": { "name": "answer", "schema": schema, "strict": true } }),
+                )
+            }
+        };
+        Ok(Settings {
+            temperature: self.temperature,
+            top_p: self.top_p,
+            top_k: self.top_k,
+            min_p: self.min_p,
+            repeat_penalty: self.repeat_penalty,
+            max_tokens: self.max_tokens,
+            seed: self.seed,
+            stop: self.stop.clone(),
+            format,
+        })
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "On a terminal: arrow keys and Ctrl-R find earlier lines, Tab completes commands, \"\"\" begins and ends\na text of several lines, Ctrl-C stops an answer (nothing is charged), Ctrl-D leaves, /help lists commands.\nThrough a pipe every line is a message, and only the answers go to stdout."
+)]
+pub(crate) struct ChatArgs {
+    /// Model name or id
+    pub(crate) model: String,
+    /// What the model is told to be
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) system: Option<String>,
+    #[command(flatten)]
+    pub(crate) at: AtArgs,
+    #[command(flatten)]
+    pub(crate) sampling: SamplingArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  assay run smollm2 \"Why is the sky blue?\"\n  git diff | assay run smollm2 --system \"Summarise this change in one sentence.\" --temperature 0\n  assay run smollm2 --json --seed 7 \"A name for a cat\"     answer, usage, receipt and seed as JSON"
+)]
+pub(crate) struct RunArgs {
+    /// Model name or id
+    pub(crate) model: String,
+    /// The prompt, or `-` for standard input
+    pub(crate) prompt: Option<String>,
+    /// What the model is told to be
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) system: Option<String>,
+    #[command(flatten)]
+    pub(crate) at: AtArgs,
+    #[command(flatten)]
+    pub(crate) sampling: SamplingArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PsArgs {
+    /// Gateway to ask (default: the one that runs here)
+    #[arg(long, env = "ASSAY_GATEWAY", value_name = "URL")]
+    pub(crate) gateway: Option<String>,
+    /// API key of an account at the gateway
+    #[arg(
+        long,
+        env = "ASSAY_API_KEY",
+        hide_env_values = true,
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(crate) api_key: String,
 }
 
 #[derive(Debug, Args)]
@@ -131,14 +290,9 @@ pub(crate) struct AskArgs {
     /// Write the receipt bundle here (default: a file named by the receipt in the data folder)
     #[arg(long, value_name = "FILE")]
     pub(crate) receipt: Option<PathBuf>,
-    /// Gateway to ask
-    #[arg(
-        long,
-        env = "ASSAY_GATEWAY",
-        default_value = "http://127.0.0.1:8080",
-        value_name = "URL"
-    )]
-    pub(crate) gateway: String,
+    /// Gateway to ask (default: the one that runs here, else http://127.0.0.1:8080)
+    #[arg(long, env = "ASSAY_GATEWAY", value_name = "URL")]
+    pub(crate) gateway: Option<String>,
     /// API key of the buyer's account at the gateway
     #[arg(
         long,
@@ -152,8 +306,8 @@ pub(crate) struct AskArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// Receipt bundle (JSON), or `-` for standard input
-    pub(crate) receipt: PathBuf,
+    /// Receipt bundle (JSON file), `-` for standard input, the begin of a kept receipt's id (0x…), or `last`
+    pub(crate) receipt: String,
     /// Also ask this chain: is the key the operator's, what became of the claim
     #[arg(long, env = "ASSAY_RPC", value_name = "URL")]
     pub(crate) rpc: Option<String>,
@@ -191,7 +345,7 @@ pub(crate) enum ModelCommand {
         /// Name in the catalogue
         name: String,
     },
-    /// Delete a model from the local store
+    /// Delete a model from this machine: an imported one, or what was fetched and made of a catalogue entry
     Rm {
         /// Name
         model: String,

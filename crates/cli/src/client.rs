@@ -75,23 +75,7 @@ impl Client {
         if status < 400 {
             return Ok(Reply { body, receipt });
         }
-        let message = body
-            .pointer("/error/message")
-            .and_then(Value::as_str)
-            .map_or_else(|| format!("status {status}"), str::to_owned);
-        let exit = match status {
-            402 => Exit::Payment,
-            404 => Exit::NotFound,
-            408 | 429 | 502..=504 => Exit::Unavailable,
-            _ => Exit::Failed,
-        };
-        let stop = Stop::new(exit, message);
-        Err(if exit == Exit::Payment {
-            stop.hint("`assay wallet deposit AMOUNT` moves usd into escrow")
-        } else {
-            stop
-        }
-        .into())
+        Err(refusal(status, &body).into())
     }
 
     fn key(&self) -> Option<String> {
@@ -122,6 +106,26 @@ impl Client {
         Ok(self.get(&format!("/v1/models/{name}"))?.body)
     }
 
+    /// What the gateway says about itself.
+    ///
+    /// # Errors
+    /// [`Exit::Unavailable`].
+    pub(crate) fn health(&self) -> anyhow::Result<Value> {
+        Ok(self.get("/health")?.body)
+    }
+
+    /// All models that the gateway offers.
+    ///
+    /// # Errors
+    /// [`Exit::Unavailable`].
+    pub(crate) fn models(&self) -> anyhow::Result<Vec<Value>> {
+        let mut body = self.get("/v1/models")?.body;
+        Ok(match body.get_mut("data").map(Value::take) {
+            Some(Value::Array(models)) => models,
+            _ => Vec::new(),
+        })
+    }
+
     /// Asks a model; which endpoint depends on what the input is.
     ///
     /// # Errors
@@ -150,6 +154,26 @@ impl Client {
         let reply = self.get(&format!("/v1/receipts/{receipt}"))?;
         let bundle = reply.body.get("bundle").cloned().unwrap_or(reply.body);
         Ok(Bundle::from_json(&bundle.to_string())?)
+    }
+}
+
+/// What a gateway refused with, in its own words, and the exit code that fits.
+pub(crate) fn refusal(status: u16, body: &Value) -> Stop {
+    let message = body
+        .pointer("/error/message")
+        .and_then(Value::as_str)
+        .map_or_else(|| format!("status {status}"), str::to_owned);
+    let exit = match status {
+        402 => Exit::Payment,
+        404 => Exit::NotFound,
+        408 | 429 | 502..=504 => Exit::Unavailable,
+        _ => Exit::Failed,
+    };
+    let stop = Stop::new(exit, message);
+    if exit == Exit::Payment {
+        stop.hint("`assay wallet deposit AMOUNT` moves usd into escrow")
+    } else {
+        stop
     }
 }
 

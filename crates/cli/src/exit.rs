@@ -15,6 +15,8 @@ pub(crate) enum Exit {
     Payment = 5,
     /// A peer or the network is not there now.
     Unavailable = 75,
+    /// Ctrl-C, or nobody reads the result any more.
+    Interrupted = 130,
 }
 
 /// An error for a person: what failed with its values, and what to do next.

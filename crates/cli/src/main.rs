@@ -6,12 +6,18 @@ mod account;
 mod args;
 mod client;
 mod commands;
+mod discover;
 mod exit;
+mod grammars;
+mod local;
 mod network;
 mod paths;
+mod receipts;
 mod registry;
+mod replay;
 mod shell;
 mod store;
+mod talk;
 mod units;
 
 use std::{io::IsTerminal, process::ExitCode};
@@ -31,8 +37,12 @@ fn main() -> ExitCode {
     match run(cli.command, &shell) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            shell.error(&error);
-            ExitCode::from(exit_of(&error) as u8)
+            let exit = exit_of(&error);
+            // nothing is left to say to a reader that went away or interrupted
+            if exit != Exit::Interrupted || error.downcast_ref::<Stop>().is_some() {
+                shell.error(&error);
+            }
+            ExitCode::from(exit as u8)
         }
     }
 }
@@ -40,6 +50,11 @@ fn main() -> ExitCode {
 fn exit_of(error: &anyhow::Error) -> Exit {
     if let Some(stop) = error.downcast_ref::<Stop>() {
         return stop.exit;
+    }
+    if let Some(e) = error.downcast_ref::<std::io::Error>()
+        && e.kind() == std::io::ErrorKind::BrokenPipe
+    {
+        return Exit::Interrupted;
     }
     match error.downcast_ref::<assay_wallet::ClientError>() {
         Some(e) if e.is_temporary() => Exit::Unavailable,
@@ -51,6 +66,10 @@ fn run(command: Command, shell: &Shell) -> anyhow::Result<()> {
     match command {
         Command::Demo(args) => commands::demo::run(&args, shell),
         Command::Up(args) => commands::up::run(&args, shell),
+        Command::Chat(args) => commands::chat::run(&args, shell),
+        Command::Run(args) => commands::run::run(&args, shell),
+        Command::Ps(args) => commands::ps::run(&args, shell),
+        Command::Pull { name } => commands::model::pull(&name, shell),
         Command::Ask(args) => commands::ask::run(&args, shell),
         Command::Verify(args) => commands::verify::run(&args, shell),
         Command::Model(command) => commands::model::run(command, shell),

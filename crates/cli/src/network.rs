@@ -7,6 +7,8 @@ use assay_abi::{IModels, IStaking, MODELS, STAKING};
 use assay_node::{BlockMode, GenesisParams, GraphArbiter, NodeConfig, RpcConfig};
 use assay_wallet::{ChainClient, Key, dev_key};
 
+use crate::local::Loaded;
+
 /// usd that each development account starts with, base units.
 const DEV_USD: u128 = 1_000_000_000_000;
 
@@ -274,14 +276,14 @@ impl Services {
     /// Those of the watcher.
     pub(crate) fn start_watcher(
         &mut self,
-        models: Vec<Arc<assay_graph::Graph>>,
+        models: Vec<assay_import::Model>,
         events: Option<std::sync::mpsc::Sender<assay_watcher::WatcherEvent>>,
     ) -> anyhow::Result<()> {
         let mut config = assay_watcher::WatcherConfig::new(
             self.dir.join("watcher"),
             self.chain.url(),
             self.cast.watcher.clone(),
-            Arc::new(models),
+            Arc::new(Loaded(models)),
         );
         config.poll = std::time::Duration::from_millis(100);
         self.watcher = Some(assay_watcher::Watcher::open(config, events)?.start()?);

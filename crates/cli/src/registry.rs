@@ -1,8 +1,8 @@
 //! Models of the chain, by name or id.
 
 use alloy_primitives::{B256, U256};
-use assay_abi::{IModels, MODELS};
-use assay_wallet::ChainClient;
+use assay_abi::{IModels, IStaking, MODELS, STAKING};
+use assay_wallet::{ChainClient, ClientError};
 
 use crate::exit::{Exit, Stop};
 
@@ -57,4 +57,24 @@ pub(crate) fn names(chain: &ChainClient) -> anyhow::Result<Vec<String>> {
     names.sort();
     names.dedup();
     Ok(names)
+}
+
+/// Most operators that are asked for something.
+const MAX_OPERATORS: u64 = 50;
+
+/// URLs of the registered operators.
+///
+/// # Errors
+/// Those of the chain's client.
+pub(crate) fn endpoints(chain: &ChainClient) -> Result<Vec<String>, ClientError> {
+    let page = IStaking::operatorsCall {
+        offset: U256::ZERO,
+        limit: U256::from(MAX_OPERATORS),
+    };
+    let mut urls = Vec::new();
+    for account in chain.call(STAKING, &page)?.page {
+        let known = chain.call(STAKING, &IStaking::operatorCall { account })?;
+        urls.push(known.endpoint);
+    }
+    Ok(urls)
 }

@@ -52,6 +52,14 @@ impl Shell {
         }
     }
 
+    /// As [`Shell::note`], in the background of attention.
+    pub(crate) fn dim(&self, text: impl AsRef<str>) {
+        let text = text.as_ref();
+        let bare = text.trim_end_matches('\n');
+        let rest = text.get(bare.len()..).unwrap_or_default();
+        self.note(format!("{DIM}{bare}{DIM:#}{rest}"));
+    }
+
     /// A numbered step of a longer story, with the seconds since the process began.
     pub(crate) fn step(&self, number: usize, title: &str) {
         self.talk(&format!(
@@ -87,16 +95,32 @@ impl Shell {
         }
     }
 
+    /// A sign of life while nothing can be shown yet, on stderr when that is a terminal.
+    pub(crate) fn spinner(&self, words: &str) -> ProgressBar {
+        if self.json || !self.shows_progress() {
+            return ProgressBar::hidden();
+        }
+        let spinner = ProgressBar::new_spinner().with_message(words.to_owned());
+        if let Ok(style) = ProgressStyle::with_template("{spinner:.dim} {msg:.dim}") {
+            spinner.set_style(style);
+        }
+        spinner.enable_steady_tick(std::time::Duration::from_millis(100));
+        spinner
+    }
+
+    fn shows_progress(&self) -> bool {
+        !self.quiet
+            && std::io::stderr().is_terminal()
+            && std::env::var_os("ASSAY_NO_PROGRESS").is_none()
+    }
+
     /// A bar for `bytes`, drawn on stderr when that is a terminal; otherwise hidden.
     pub(crate) fn bytes_bar(&self, name: &str, bytes: u64) -> ProgressBar {
-        let visible = !self.quiet
-            && std::io::stderr().is_terminal()
-            && std::env::var_os("ASSAY_NO_PROGRESS").is_none();
-        if !visible {
+        if !self.shows_progress() {
             return ProgressBar::hidden();
         }
         let bar = ProgressBar::new(bytes).with_message(name.to_owned());
-        let template = "{msg:16} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} eta {eta}";
+        let template = "{msg:24!} [{bar:30}] {percent:>3} %  {decimal_bytes}/{decimal_total_bytes}  {decimal_bytes_per_sec}  {eta} left";
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("=> "));
         }

@@ -1,22 +1,15 @@
 //! Models on this machine: imported by the user (data folder), pulled from the catalogue (cache), bundled in the binary.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::path::{Path, PathBuf};
 
-use alloy_primitives::B256;
-use assay_engine::EngineOptions;
 use assay_import::{
     ImportError, MANIFEST_FILE, Manifest, Model,
     catalogue::{self, CATALOGUE, Entry, Recipe},
     pull::{self, Cache, Progress, Quiet},
 };
-use assay_operator::{HonestModel, ModelRunner, input_tensor};
-use assay_receipt::{Bundle, ReplayOutcome, ViewError};
 
 use crate::{
-    exit::{Exit, Stop},
+    exit::{Exit, Stop, stop},
     paths,
     shell::Shell,
 };
@@ -126,6 +119,52 @@ impl Store {
         }
     }
 
+    /// A model by name: from this machine, else fetched if the catalogue has it.
+    ///
+    /// # Errors
+    /// As [`Store::load`] and [`Store::pull`].
+    pub(crate) fn obtain(&self, name: &str, offline: bool, shell: &Shell) -> anyhow::Result<Model> {
+        match catalogue::find(name) {
+            Some(entry) if !self.has(entry) => {
+                if offline {
+                    return Err(Stop::new(
+                        Exit::NotFound,
+                        format!(
+                            "`{}` is not on this machine and --offline was given",
+                            entry.id
+                        ),
+                    )
+                    .hint(format!("`assay pull {}` fetches it", entry.id))
+                    .into());
+                }
+                self.pull(entry, shell)
+            }
+            Some(entry) => self.load(entry.id),
+            None => self.load(name),
+        }
+    }
+
+    /// Whether a model of the catalogue is ready without a download.
+    pub(crate) fn has(&self, entry: &Entry) -> bool {
+        self.cache.ready().contains(&entry.id)
+    }
+
+    /// Manifest of a model on this machine, by name or id.
+    ///
+    /// # Errors
+    /// [`Exit::NotFound`] when there is none.
+    pub(crate) fn manifest(&self, name: &str) -> anyhow::Result<Manifest> {
+        let wanted = name.trim_start_matches("0x");
+        let found = self
+            .list()?
+            .into_iter()
+            .find(|(_, m)| m.name == name || m.model_id == wanted);
+        match found {
+            Some((_, manifest)) => Ok(manifest),
+            None => stop(Exit::NotFound, format!("no model `{name}` on this machine")),
+        }
+    }
+
     /// A model of the catalogue: fetched, verified and imported if it is not here yet.
     ///
     /// # Errors
@@ -140,49 +179,6 @@ impl Store {
             other => other.into(),
         })
     }
-
-    /// Runs the model of a receipt again, if it is on this machine (or in `folder`).
-    ///
-    /// # Errors
-    /// When `folder` holds no model.
-    pub(crate) fn replayer(
-        &self,
-        bundle: &Bundle,
-        folder: Option<&Path>,
-    ) -> anyhow::Result<Option<Replay>> {
-        let model = match folder {
-            Some(folder) => Model::load(folder)?,
-            None => match self.load(&bundle.receipt.model_id.to_string()) {
-                Ok(model) => model,
-                Err(_) => return Ok(None),
-            },
-        };
-        let runner = HonestModel::new(Arc::clone(&model.graph), EngineOptions::default())?;
-        Ok(Some(Box::new(
-            move |_: &Bundle, salt: B256, input: &[u8]| replay(&model, &runner, salt, input),
-        )))
-    }
-}
-
-/// Runs a model again for a verification.
-pub(crate) type Replay = Box<dyn Fn(&Bundle, B256, &[u8]) -> Result<ReplayOutcome, ViewError>>;
-
-fn replay(
-    model: &Model,
-    runner: &HonestModel,
-    salt: B256,
-    input: &[u8],
-) -> Result<ReplayOutcome, ViewError> {
-    let ty = model.graph.input_type().ok_or("the graph is empty")?;
-    let tensor = input_tensor(ty, model.graph.header().max_seq, input)?;
-    let run = runner.execute(&tensor, salt)?;
-    Ok(ReplayOutcome {
-        model_id: runner.model_id(),
-        output: run.output,
-        trace_root: run.trace_root,
-        n_leaves: run.n_leaves,
-        mask_root: B256::ZERO,
-    })
 }
 
 fn manifest(folder: &Path) -> anyhow::Result<Manifest> {
@@ -203,7 +199,11 @@ impl Progress for Bar<'_> {
             .map(|t| format!(" ({:.1} MB)", t as f64 / 1e6))
             .unwrap_or_default();
         self.shell.note(format!("{what}{size}"));
-        self.bar = total.map(|t| self.shell.bytes_bar(what, t));
+        self.finish();
+        self.bar = Some(match total {
+            Some(total) => self.shell.bytes_bar(what, total),
+            None => self.shell.spinner(what),
+        });
     }
     fn advance(&mut self, bytes: u64) {
         if let Some(bar) = &self.bar {

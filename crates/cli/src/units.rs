@@ -24,6 +24,12 @@ pub(crate) fn amount(value: U256, decimals: u32) -> String {
     format!("{grouped}.{fraction:0<2}")
 }
 
+/// A count with its thousands grouped.
+pub(crate) fn group(value: u64) -> String {
+    let whole = amount(U256::from(value), 0);
+    whole.split('.').next().unwrap_or_default().to_owned()
+}
+
 /// Native coin for people: six decimals, `…` where there are more.
 pub(crate) fn coin(value: U256) -> String {
     let exact = amount(value, COIN);
@@ -76,6 +82,18 @@ mod tests {
             "1.234567… ASSAY"
         );
         assert_eq!(coin_exact(U256::from(1u64)), "0.000000000000000001 ASSAY");
+    }
+
+    #[test]
+    fn counts_are_grouped() {
+        for (count, words) in [
+            (0, "0"),
+            (999, "999"),
+            (1_000, "1,000"),
+            (134_515_008, "134,515,008"),
+        ] {
+            assert_eq!(group(count), words);
+        }
     }
 
     #[test]

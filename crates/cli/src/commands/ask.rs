@@ -1,30 +1,29 @@
 //! `assay ask`: an answer on stdout, a receipt kept.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Value, json};
 
 use crate::{
     args::AskArgs,
     client::{Client, Input, words},
+    discover,
     exit::{Exit, Stop, stop},
-    paths,
+    receipts,
     shell::Shell,
 };
 
 pub(crate) fn run(args: &AskArgs, shell: &Shell) -> anyhow::Result<()> {
-    let client = Client::new(&args.gateway, &args.api_key);
+    let client = Client::new(
+        &discover::gateway(args.gateway.as_deref()).gateway,
+        &args.api_key,
+    );
     let kind = client.model(&args.model)?;
     let takes_text = kind.pointer("/assay/kind").and_then(Value::as_str) == Some("embedding");
     let input = input(&args.input, takes_text)?;
     let reply = client.ask(&args.model, &input)?;
     let bundle = client.bundle(&reply.receipt)?;
-    let path = match &args.receipt {
-        Some(path) => path.clone(),
-        None => default_path(&reply.receipt)?,
-    };
-    std::fs::write(&path, bundle.to_json()?)
-        .map_err(|e| Stop::new(Exit::Failed, format!("receipt `{}`: {e}", path.display())))?;
+    let path = receipts::keep(&bundle, args.receipt.as_deref())?;
     shell.result(
         words(&reply.body),
         &json!({ "answer": reply.body, "receipt": reply.receipt, "receipt_file": path }),
@@ -36,12 +35,6 @@ pub(crate) fn run(args: &AskArgs, shell: &Shell) -> anyhow::Result<()> {
         path.display()
     ));
     Ok(())
-}
-
-fn default_path(receipt: &str) -> anyhow::Result<PathBuf> {
-    let dir = paths::data()?.join("receipts");
-    std::fs::create_dir_all(&dir)?;
-    Ok(dir.join(format!("{receipt}.json")))
 }
 
 /// Reads what was typed: a file by its name, `-`, JSON numbers, or text.

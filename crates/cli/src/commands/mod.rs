@@ -1,11 +1,14 @@
 //! One file for each command.
 
 pub(crate) mod ask;
+pub(crate) mod chat;
 pub(crate) mod demo;
 pub(crate) mod gateway;
 pub(crate) mod model;
 pub(crate) mod node;
 pub(crate) mod operator;
+pub(crate) mod ps;
+pub(crate) mod run;
 pub(crate) mod stake;
 pub(crate) mod up;
 pub(crate) mod verify;

@@ -1,17 +1,19 @@
 //! `assay model`: import, list, show, fetch, register.
 
+mod show;
+
 use std::path::Path;
 
-use alloy_primitives::U256;
 use assay_import::{
-    Manifest, Model,
+    Model,
     catalogue::{self, CATALOGUE},
-    manifest::{InputSpec, OutputSpec},
     recipes::{About, BertFiles, OnnxUse, import_bert, import_onnx},
 };
 use assay_wallet::ChainClient;
 use serde_json::{Value, json};
 
+pub(crate) use self::show::{LANGUAGE, is_language, language_lines, price_words, size_words};
+use self::show::{list, show};
 use crate::{
     account,
     args::ModelCommand,
@@ -45,36 +47,8 @@ pub(crate) fn run(command: ModelCommand, shell: &Shell) -> anyhow::Result<()> {
         }
         ModelCommand::Ls => list(&store, shell)?,
         ModelCommand::Show { model } => show(&store.load(&model)?.manifest, shell)?,
-        ModelCommand::Pull { name } => {
-            let Some(entry) = catalogue::find(&name) else {
-                let known: Vec<&str> = CATALOGUE.iter().map(|e| e.id).collect();
-                let error = Stop::new(
-                    Exit::NotFound,
-                    format!("no model `{name}` in the catalogue"),
-                );
-                return Err(error
-                    .hint(format!("the catalogue has {}", known.join(", ")))
-                    .into());
-            };
-            show(&store.pull(entry, shell)?.manifest, shell)?;
-        }
-        ModelCommand::Rm { model } => {
-            let folder = store.imported_folder(&model);
-            check_name(&model)?;
-            if !folder.exists() {
-                let error = Stop::new(
-                    Exit::NotFound,
-                    format!("`{model}` is not an imported model"),
-                );
-                let hint = format!(
-                    "only imported models are removed; downloads lie in {}",
-                    store.cache().root().display()
-                );
-                return Err(error.hint(hint).into());
-            }
-            std::fs::remove_dir_all(&folder)?;
-            shell.result(format!("removed `{model}`"), &json!({ "removed": model }));
-        }
+        ModelCommand::Pull { name } => return pull(&name, shell),
+        ModelCommand::Rm { model } => remove(&store, &model, shell)?,
         ModelCommand::Register {
             model,
             price,
@@ -102,13 +76,74 @@ pub(crate) fn run(command: ModelCommand, shell: &Shell) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn check_name(name: &str) -> anyhow::Result<()> {
-    let valid = (1..=64).contains(&name.len())
+/// Fetches a model of the catalogue.
+///
+/// # Errors
+/// [`Exit::NotFound`] with near names; those of the download and of the import.
+pub(crate) fn pull(name: &str, shell: &Shell) -> anyhow::Result<()> {
+    let Some(entry) = catalogue::find(name) else {
+        let near = catalogue::nearest(name);
+        let known: Vec<&str> = CATALOGUE.iter().map(|e| e.id).collect();
+        let error = Stop::new(
+            Exit::NotFound,
+            format!("no model `{name}` in the catalogue"),
+        );
+        let hint = match near.first() {
+            Some(near) => format!(
+                "did you mean `{near}`? The catalogue has {}",
+                known.join(", ")
+            ),
+            None => format!("the catalogue has {}", known.join(", ")),
+        };
+        return Err(error.hint(hint).into());
+    };
+    let store = Store::open_default()?;
+    let was_here = store.has(entry);
+    let model = store.pull(entry, shell)?;
+    show(&model.manifest, shell)?;
+    if was_here {
+        shell.note("it was here already");
+    }
+    if is_language(&model.manifest) {
+        shell.note(format!("hint: assay chat {}", model.manifest.name));
+    }
+    Ok(())
+}
+
+fn remove(store: &Store, name: &str, shell: &Shell) -> anyhow::Result<()> {
+    let folder = store.imported_folder(name);
+    if is_name(name) && folder.exists() {
+        std::fs::remove_dir_all(&folder)?;
+    } else {
+        match catalogue::find(name) {
+            Some(entry) if entry.id == BUNDLED => {
+                return stop(Exit::Failed, format!("`{name}` is part of the binary"));
+            }
+            Some(entry) if store.cache().remove(entry)? => {}
+            _ => {
+                return Err(Stop::new(
+                    Exit::NotFound,
+                    format!("no model `{name}` on this machine"),
+                )
+                .hint("`assay model ls` lists them")
+                .into());
+            }
+        }
+    }
+    shell.result(format!("removed `{name}`"), &json!({ "removed": name }));
+    Ok(())
+}
+
+fn is_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
         && name
             .bytes()
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b))
-        && !name.starts_with('.');
-    if !valid || name == BUNDLED || catalogue::find(name).is_some() {
+        && !name.starts_with('.')
+}
+
+fn check_name(name: &str) -> anyhow::Result<()> {
+    if !is_name(name) || name == BUNDLED || catalogue::find(name).is_some() {
         return stop(
             Exit::Failed,
             format!(
@@ -245,100 +280,4 @@ fn flatten(value: &Value, depth: usize, out: &mut Vec<f32>) -> bool {
         Value::Array(items) => depth < 8 && items.iter().all(|v| flatten(v, depth + 1, out)),
         _ => false,
     }
-}
-
-fn list(store: &Store, shell: &Shell) -> anyhow::Result<()> {
-    let models = store.list()?;
-    let mut text = vec![format!(
-        "{:<16} {:<10} {:<14} {:>9}  {}",
-        "NAME", "ORIGIN", "MODEL ID", "MB", "ABOUT"
-    )];
-    let mut rows = Vec::new();
-    for (origin, m) in &models {
-        let short: String = m.model_id.chars().take(12).collect();
-        text.push(format!(
-            "{:<16} {:<10} {short:<14} {:>9.2}  {}",
-            m.name,
-            origin.word(),
-            m.constant_bytes as f64 / 1e6,
-            m.description
-        ));
-        rows.push(json!({ "name": m.name, "origin": origin.word(), "model_id": format!("0x{}", m.model_id), "bytes": m.constant_bytes, "about": m.description }));
-    }
-    for entry in CATALOGUE
-        .iter()
-        .filter(|e| !models.iter().any(|(_, m)| m.name == e.id))
-    {
-        text.push(format!(
-            "{:<16} {:<10} {:<14} {:>9.2}  {} (not fetched)",
-            entry.id,
-            "catalogue",
-            "",
-            entry.download_bytes() as f64 / 1e6,
-            entry.description
-        ));
-        rows.push(json!({ "name": entry.id, "origin": "catalogue", "model_id": null, "bytes": entry.download_bytes(), "about": entry.description }));
-    }
-    shell.result(text.join("\n"), &json!({ "models": rows }));
-    Ok(())
-}
-
-fn show(m: &Manifest, shell: &Shell) -> anyhow::Result<()> {
-    let input = match &m.input {
-        InputSpec::Text { max_tokens, .. } => format!("text, at most {max_tokens} tokens"),
-        InputSpec::Image {
-            height,
-            width,
-            channels,
-            ..
-        } => format!("image, {width} x {height}, {channels} channels"),
-        InputSpec::Tensor { dims, .. } => format!("tensor {dims:?}"),
-    };
-    let output = match &m.output {
-        OutputSpec::Embedding { width, .. } => format!("vector of {width} numbers"),
-        OutputSpec::Scores { labels, .. } => format!("scores of {} classes", labels.len()),
-        OutputSpec::Tensor { dims, .. } => format!("tensor {dims:?}"),
-    };
-    let mut text = format!(
-        "{}: {}\n  model id   0x{}\n  licence    {}\n  input      {input}\n  output     {output}\n  size       {} nodes, {:.2} MB of constants, {} multiply-adds at most\n  bounds     largest accumulator {} of {} allowed (at `{}`)",
-        m.name,
-        m.description,
-        m.model_id,
-        m.licence,
-        m.nodes.len(),
-        m.constant_bytes as f64 / 1e6,
-        m.macs,
-        m.bounds.largest,
-        m.bounds.limit,
-        m.bounds.node
-    );
-    for report in &m.accuracy {
-        text.push_str(&format!(
-            "\n  accuracy   on {} samples of {}",
-            report.samples, report.data
-        ));
-        for metric in &report.metrics {
-            text.push_str(&format!(
-                "\n             {} = {:.6}",
-                metric.name, metric.value
-            ));
-        }
-    }
-    shell.result(text, &serde_json::to_value(m)?);
-    Ok(())
-}
-
-/// Parameters of a model as a number for people: bytes of its constants.
-pub(crate) fn size_words(m: &Manifest) -> String {
-    format!(
-        "{} nodes, {:.2} MB, {:.1} M multiply-adds",
-        m.nodes.len(),
-        m.constant_bytes as f64 / 1e6,
-        m.macs as f64 / 1e6
-    )
-}
-
-/// usd of a price in base units.
-pub(crate) fn price_words(price: u128) -> String {
-    usd(U256::from(price))
 }

@@ -1,10 +1,8 @@
 //! `assay operator`: serves models for money.
 
-use std::sync::Arc;
-
 use assay_abi::{IModels, IStaking, MODELS, STAKING};
 use assay_engine::EngineOptions;
-use assay_operator::{HonestModel, ModelRunner, Operator, OperatorConfig};
+use assay_operator::{ModelRunner, Operator, OperatorConfig};
 use assay_wallet::{ChainClient, Key};
 use serde_json::json;
 
@@ -12,7 +10,7 @@ use crate::{
     account,
     args::OperatorArgs,
     exit::{Exit, Stop, stop},
-    network, paths,
+    local, network, paths,
     shell::Shell,
     store::Store,
     units::{self, COIN, coin},
@@ -112,10 +110,7 @@ fn runners(
             threads: args.threads,
             ..EngineOptions::default()
         };
-        runners.push(Box::new(HonestModel::new(
-            Arc::clone(&model.graph),
-            options,
-        )?));
+        runners.push(local::runner(&model, options)?);
     }
     Ok(runners)
 }

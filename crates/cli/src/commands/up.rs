@@ -1,81 +1,47 @@
 //! `assay up`: a whole network in this process that goes on where it was.
 
-use std::{path::Path, sync::Arc};
+use std::path::Path;
 
-use alloy_primitives::U256;
-use assay_engine::EngineOptions;
-use assay_gateway::{ImportedModel, ModelCodec};
-use assay_import::{
-    Model,
-    catalogue::{CATALOGUE, Recipe},
-};
-use assay_node::Node;
-use assay_operator::{HonestModel, ModelRunner};
+use assay_import::Model;
 use serde_json::json;
 
 use crate::{
     args::UpArgs,
-    commands::wallet,
-    network::{self, API_KEY, ChainOptions, Services},
+    commands::model,
+    local::{self, Local, LocalOptions},
+    network::{self, API_KEY},
     paths,
     shell::Shell,
     store::{BUNDLED, Store},
-    units::{self, COIN, USD, usd},
 };
 
-/// Price of a call of the local network's models, usd base units.
-pub(crate) const PRICE: u128 = 10_000;
-/// Bond of the local operator.
-pub(crate) const BOND: &str = "100000";
-/// What the buyer has in escrow at the first start.
-const ESCROW: &str = "1000";
+/// What a local network serves unless models are named.
+const USUAL: [&str; 3] = [BUNDLED, "minilm-l6", "smollm2"];
 
-/// The models that a local network serves: the bundled one, and the embedder where it can be had.
+/// The models that a local network serves: the named ones, else the usual ones as far as they can be had.
 ///
 /// # Errors
-/// When the bundled model can't be imported.
-pub(crate) fn models(offline: bool, shell: &Shell) -> anyhow::Result<Vec<Model>> {
+/// When a named model, or the bundled one, can't be had.
+pub(crate) fn models(named: &[String], offline: bool, shell: &Shell) -> anyhow::Result<Vec<Model>> {
     let store = Store::open_default()?;
-    let mut models = vec![store.load(BUNDLED)?];
-    for entry in CATALOGUE.iter().filter(|e| e.recipe != Recipe::Bundled) {
-        if offline && store.load(entry.id).is_err() {
-            shell.note(format!(
-                "`{}` is not on this machine and --offline was given: going on without it",
-                entry.id
-            ));
-            continue;
+    if !named.is_empty() {
+        let mut models: Vec<Model> = Vec::new();
+        for name in named {
+            let model = store.obtain(name, offline, shell)?;
+            if !models.iter().any(|m| m.id() == model.id()) {
+                models.push(model);
+            }
         }
-        match store.pull(entry, shell) {
+        return Ok(models);
+    }
+    let mut models = vec![store.load(BUNDLED)?];
+    for name in USUAL.iter().filter(|name| **name != BUNDLED) {
+        match store.obtain(name, offline, shell) {
             Ok(model) => models.push(model),
-            Err(e) => shell.note(format!(
-                "`{}` can't be fetched, going on without it: {e:#}",
-                entry.id
-            )),
+            Err(e) => shell.note(format!("going on without `{name}`: {e:#}")),
         }
     }
     Ok(models)
-}
-
-/// Honest runners of models.
-///
-/// # Errors
-/// Those of the engine.
-pub(crate) fn runners(models: &[Model]) -> anyhow::Result<Vec<Box<dyn ModelRunner>>> {
-    let runner = |m: &Model| -> anyhow::Result<Box<dyn ModelRunner>> {
-        Ok(Box::new(HonestModel::new(
-            Arc::clone(&m.graph),
-            EngineOptions::default(),
-        )?))
-    };
-    models.iter().map(runner).collect()
-}
-
-/// Models as the gateway offers them.
-pub(crate) fn offers(models: &[Model]) -> Vec<Arc<dyn ModelCodec>> {
-    models
-        .iter()
-        .map(|m| Arc::new(ImportedModel::new(m.clone())) as Arc<dyn ModelCodec>)
-        .collect()
 }
 
 pub(crate) fn run(args: &UpArgs, shell: &Shell) -> anyhow::Result<()> {
@@ -83,49 +49,23 @@ pub(crate) fn run(args: &UpArgs, shell: &Shell) -> anyhow::Result<()> {
         .data
         .clone()
         .map_or_else(|| paths::data().map(|d| d.join("network")), Ok)?;
-    let models = models(args.offline, shell)?;
+    let models = models(&args.models, args.offline, shell)?;
     let runtime = network::runtime()?;
     runtime.block_on(serve(args, &data, &models, shell))
 }
 
 async fn serve(args: &UpArgs, data: &Path, models: &[Model], shell: &Shell) -> anyhow::Result<()> {
-    let options = ChainOptions {
-        data: Some(data.join("chain")),
+    let options = LocalOptions {
+        data: data.to_owned(),
+        gateway: args.gateway,
         rpc: args.rpc,
         check_invariants: args.check_invariants,
     };
-    let node = Node::open(network::chain_config(options)?).await?;
-    let mut services = Services::new(&node.rpc_url(), data.to_owned())?;
-    let cast = services.cast.clone();
-    for model in models {
-        let name = &model.manifest.name;
-        tokio::task::block_in_place(|| {
-            network::register_model(&services.chain, &cast.maker, &model.graph, name, PRICE, "")
-        })?;
-    }
-    let bond = units::parse(BOND, COIN)?;
-    services
-        .add_operator(
-            "operator",
-            &cast.operator,
-            &cast.operator_receipts,
-            runners(models)?,
-            bond,
-        )
-        .await?;
-    tokio::task::block_in_place(|| -> anyhow::Result<()> {
-        if wallet::holdings(&services.chain, cast.buyer.address())?.escrow == U256::ZERO {
-            wallet::deposit(&services.chain, &cast.buyer, units::parse(ESCROW, USD)?)?;
-        }
-        Ok(())
-    })?;
-    services.start_watcher(models.iter().map(|m| Arc::clone(&m.graph)).collect(), None)?;
-    let gateway = services.start_gateway(args.gateway, offers(models)).await?;
-    announce(shell, &node.rpc_url(), &gateway, data, models, &services)?;
+    let local = Local::start(&options, models).await?;
+    announce(shell, &local, data, models)?;
     network::until_interrupted().await;
     shell.note("\nstopping …");
-    services.stop().await;
-    node.shutdown().await?;
+    local.stop().await?;
     shell.note(format!(
         "stopped; `assay up --data {}` goes on from here",
         data.display()
@@ -133,14 +73,13 @@ async fn serve(args: &UpArgs, data: &Path, models: &[Model], shell: &Shell) -> a
     Ok(())
 }
 
-fn announce(
-    shell: &Shell,
-    rpc: &str,
-    gateway: &str,
-    data: &Path,
-    models: &[Model],
-    services: &Services,
-) -> anyhow::Result<()> {
+fn announce(shell: &Shell, local: &Local, data: &Path, models: &[Model]) -> anyhow::Result<()> {
+    let Local {
+        services,
+        gateway,
+        rpc,
+        ..
+    } = local;
     let chain_id = tokio::task::block_in_place(|| services.chain.chain_id())?;
     let mut text = format!(
         "Assay is up.\n\n  gateway   {gateway}\n  chain     {rpc}  (id {chain_id})\n  data      {}\n\nmodels\n",
@@ -151,21 +90,22 @@ fn announce(
             "  {:<12} 0x{}  {} a call\n",
             m.manifest.name,
             m.manifest.model_id,
-            usd(U256::from(PRICE))
+            local::price()
         ));
     }
     text.push_str("\ndevelopment accounts (UNSAFE: everybody has these keys; mnemonic `test test test test test test test test test test test junk`)\n");
     for (i, (role, address)) in services.cast.roles().iter().enumerate() {
         text.push_str(&format!("  --dev {i}   {address}  {role}\n"));
     }
-    let example = if models.len() > 1 {
-        format!(
-            "curl -s {gateway}/embeddings -H 'authorization: Bearer {API_KEY}' -H 'content-type: application/json' -d '{{\"model\": \"minilm-l6\", \"input\": \"integers all the way down\"}}' -i"
-        )
-    } else {
-        format!(
-            "curl -s '{gateway}/infer?model=digits' -H 'authorization: Bearer {API_KEY}' -H 'content-type: image/png' --data-binary @models/digits/samples/7.png -i"
-        )
+    let example = match models.iter().find(|m| model::is_language(&m.manifest)) {
+        Some(m) => format!(
+            "assay chat {name}\n  curl -s {gateway}/chat/completions -H 'authorization: Bearer {API_KEY}' -H 'content-type: application/json' -d '{{\"model\": \"{name}\", \"messages\": [{{\"role\": \"user\", \"content\": \"Hello!\"}}]}}'",
+            name = m.manifest.name
+        ),
+        None if models.iter().any(|m| m.manifest.name == BUNDLED) => format!(
+            "curl -s '{gateway}/infer?model={BUNDLED}' -H 'authorization: Bearer {API_KEY}' -H 'content-type: image/png' --data-binary @models/digits/samples/7.png -i"
+        ),
+        None => format!("curl -s {gateway}/models"),
     };
     text.push_str(&format!(
         "\ntry\n  {example}\n\nCtrl-C stops it; started again, it goes on where it was."

@@ -1,38 +1,27 @@
 //! `assay verify`: each fact about a receipt, on its own.
 
+use std::path::Path;
+
 use assay_receipt::{Bundle, verify_bundle};
 use assay_wallet::ChainClient;
 
 use crate::{
     args::VerifyArgs,
     exit::{Exit, Stop, stop},
+    receipts, replay,
     shell::Shell,
     store::Store,
 };
 
 pub(crate) fn run(args: &VerifyArgs, shell: &Shell) -> anyhow::Result<()> {
-    let text = if args.receipt.as_os_str() == "-" {
-        std::io::read_to_string(std::io::stdin().lock())?
-    } else {
-        std::fs::read_to_string(&args.receipt).map_err(|e| {
-            Stop::new(
-                Exit::NotFound,
-                format!("receipt `{}`: {e}", args.receipt.display()),
-            )
-            .hint("`assay ask MODEL INPUT --receipt FILE` keeps one")
-        })?
-    };
-    let bundle = Bundle::from_json(&text).map_err(|e| {
-        Stop::new(
-            Exit::Failed,
-            format!("`{}` is no receipt: {e}", args.receipt.display()),
-        )
-    })?;
+    let (name, text) = read(&args.receipt)?;
+    let bundle = Bundle::from_json(&text)
+        .map_err(|e| Stop::new(Exit::Failed, format!("`{name}` is no receipt: {e}")))?;
     let chain = args.rpc.as_ref().map(ChainClient::new);
     let replay = if args.no_replay {
         None
     } else {
-        Store::open_default()?.replayer(&bundle, args.model.as_deref())?
+        replay::of(&Store::open_default()?, &bundle, args.model.as_deref())?
     };
     let report = verify_bundle(
         &bundle,
@@ -48,6 +37,23 @@ pub(crate) fn run(args: &VerifyArgs, shell: &Shell) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// What was named, and what it holds: standard input, a file, or a kept receipt.
+fn read(typed: &str) -> anyhow::Result<(String, String)> {
+    if typed == "-" {
+        let text = std::io::read_to_string(std::io::stdin().lock())?;
+        return Ok((typed.to_owned(), text));
+    }
+    let path = match Path::new(typed) {
+        file if file.exists() => file.to_owned(),
+        file => receipts::find(typed)?.unwrap_or_else(|| file.to_owned()),
+    };
+    let text = std::fs::read_to_string(&path).map_err(|e| {
+        Stop::new(Exit::NotFound, format!("receipt `{}`: {e}", path.display()))
+            .hint("`assay ask MODEL INPUT --receipt FILE` keeps one; every reply of `assay chat` is kept, `assay verify last` checks the last one")
+    })?;
+    Ok((path.display().to_string(), text))
 }
 
 /// Prints a report: one line a fact, then what it rests on and what was not checked.

@@ -5,20 +5,19 @@ use std::{
     time::Duration,
 };
 
-use alloy_primitives::{B256, U256};
-use assay_abi::{IStaking, STAKING};
+use alloy_primitives::B256;
 use assay_graph::Graph;
-use assay_wallet::{ChainClient, ClientError};
+use assay_operator::Grammars;
+use assay_wallet::ChainClient;
 use assay_watcher::{HttpModels, ModelSource, Watcher, WatcherConfig, WatcherEvent};
 use serde_json::json;
 
-use crate::{account, args::WatcherArgs, network, paths, shell::Shell, store::Store};
+use crate::{
+    account, args::WatcherArgs, local, network, paths, registry, shell::Shell, store::Store,
+};
 
 /// Longest graph that is downloaded, bytes.
 const MAX_GRAPH: u64 = 1 << 30;
-/// Most operators that are asked for a graph.
-const MAX_OPERATORS: u64 = 50;
-
 /// Graphs of registered models: the local store first, then the operators on the chain. The watcher checks what it gets against the registered identity.
 #[derive(Debug)]
 struct Sources {
@@ -26,37 +25,22 @@ struct Sources {
     rpc: String,
 }
 
-impl Sources {
-    fn endpoints(&self) -> Result<Vec<String>, ClientError> {
-        let chain = ChainClient::new(&self.rpc);
-        let page = IStaking::operatorsCall {
-            offset: U256::ZERO,
-            limit: U256::from(MAX_OPERATORS),
-        };
-        let mut urls = Vec::new();
-        for account in chain.call(STAKING, &page)?.page {
-            urls.push(
-                chain
-                    .call(STAKING, &IStaking::operatorCall { account })?
-                    .endpoint,
-            );
-        }
-        Ok(urls)
-    }
-}
-
 impl ModelSource for Sources {
     fn graph(&self, model_id: B256) -> Result<Graph, String> {
         if let Ok(model) = self.store.load(&model_id.to_string()) {
             return Ok(Arc::unwrap_or_clone(model.graph));
         }
-        let urls = self.endpoints().map_err(|e| e.to_string())?;
+        let urls = registry::endpoints(&ChainClient::new(&self.rpc)).map_err(|e| e.to_string())?;
         HttpModels {
             urls,
             limit: MAX_GRAPH,
             timeout: Duration::from_secs(300),
         }
         .graph(model_id)
+    }
+
+    fn grammars(&self, model_id: B256) -> Option<Arc<dyn Grammars>> {
+        local::grammars(&self.store.load(&model_id.to_string()).ok()?)
     }
 }
 
@@ -107,6 +91,11 @@ pub(crate) fn words(event: &WatcherEvent) -> String {
         WatcherEvent::Agreed { claim_id } => {
             format!("claim {claim_id}: replayed, equal bit for bit")
         }
+        WatcherEvent::OtherMasks {
+            claim_id, position, ..
+        } => format!(
+            "claim {claim_id}: token {position} was chosen under a mask that the grammar does not give"
+        ),
         WatcherEvent::Differs {
             claim_id,
             asserted,

@@ -4,7 +4,7 @@ mod cheater;
 
 use std::{
     path::Path,
-    sync::{Arc, mpsc::Receiver},
+    sync::mpsc::Receiver,
     time::{Duration, Instant},
 };
 
@@ -25,7 +25,9 @@ use crate::{
     client::{Client, Input, words},
     commands::{model, up, wallet, watcher},
     exit::{Exit, stop},
+    local,
     network::{self, API_KEY, ChainOptions, Services, WINDOW},
+    replay,
     shell::Shell,
     store::Store,
     units::{self, COIN, USD, coin, coin_exact, usd},
@@ -135,7 +137,7 @@ impl Demo<'_> {
 
     fn models_are_registered(&mut self, offline: bool) -> anyhow::Result<()> {
         self.step("Models are registered by content hash", "the id is the hash of the integer graph, its tables and its weights: what is registered is what must be served");
-        self.models = up::models(offline, self.shell)?;
+        self.models = up::models(&[], offline, self.shell)?;
         let maker = self.key(|c| &c.maker);
         let mut facts = Vec::new();
         for m in self.models.clone() {
@@ -145,7 +147,7 @@ impl Demo<'_> {
                 &maker,
                 &m.graph,
                 &m.manifest.name,
-                up::PRICE,
+                local::PRICE,
                 "",
             )?;
             let known = self.services.chain.call(
@@ -160,7 +162,7 @@ impl Demo<'_> {
                 "{:<10} {}, {} a call, structure on chain, registered in {:.0?}",
                 "",
                 model::size_words(&m.manifest),
-                model::price_words(up::PRICE),
+                model::price_words(local::PRICE),
                 started.elapsed()
             ));
             for report in m.manifest.accuracy.iter().take(1) {
@@ -196,8 +198,8 @@ impl Demo<'_> {
             self.key(|c| &c.operator_receipts),
         );
         let before = self.services.chain.balance(operator.address())?;
-        let bond = units::parse(up::BOND, COIN)?;
-        let runners = up::runners(&self.models)?;
+        let bond = units::parse(local::BOND, COIN)?;
+        let runners = local::runners(&self.models)?;
         let url = self.runtime.block_on(
             self.services
                 .add_operator("operator", &operator, &receipts, runners, bond),
@@ -293,12 +295,10 @@ impl Demo<'_> {
             usd_change(before.usd, after.usd)
         ));
         let (sender, events) = std::sync::mpsc::channel();
-        self.services.start_watcher(
-            self.models.iter().map(|m| Arc::clone(&m.graph)).collect(),
-            Some(sender),
-        )?;
+        self.services
+            .start_watcher(self.models.clone(), Some(sender))?;
         self.events = Some(events);
-        let offers = up::offers(&self.models);
+        let offers = local::offers(&self.models);
         let url = self.runtime.block_on(
             self.services
                 .start_gateway(([127, 0, 0, 1], 0).into(), offers),
@@ -349,7 +349,7 @@ impl Demo<'_> {
     }
 
     fn verify(&self, bundle: &Bundle) -> anyhow::Result<Report> {
-        let replay = Store::open_default()?.replayer(bundle, None)?;
+        let replay = replay::of(&Store::open_default()?, bundle, None)?;
         Ok(verify_bundle(
             bundle,
             Some(&self.services.chain),
