@@ -20,8 +20,6 @@ use crate::{Account, Encoded, HttpError, ModelCodec};
 const MAX_ANSWER: u64 = 64 << 20;
 /// Seconds of chain time that an operator has to answer.
 const EXPIRY: u64 = 300;
-/// How often the place in a line is corrected before the next operator is tried.
-const CORRECTIONS: usize = 3;
 
 /// An answer that checked.
 #[derive(Clone, Debug)]
@@ -127,63 +125,35 @@ impl Shared {
         operator: &OperatorEntry,
         fee: u128,
     ) -> Result<Bought, Failure> {
-        let line = line_id(operator.address, account.key.address());
-        let lock = self.lines.lock(line);
-        let _in_order = lock.lock();
-        let mut seq = match self.lines.next(line) {
-            Some(seq) => seq,
-            None => self.next_on_chain(line)?,
-        };
         let salt = random_salt()?;
-        for _ in 0..CORRECTIONS {
-            let body = self.request(account, model, input, line, seq, salt, fee)?;
-            match self.send(operator, &body) {
-                Ok(answer) => {
-                    // Whatever the receipt is worth, the operator has signed something for this place.
-                    self.lines.set_next(line, seq.saturating_add(1));
-                    let claim_id = answer.receipt.claim_id();
-                    self.check(
-                        operator,
-                        &body.request,
-                        salt,
-                        &answer.receipt,
-                        &answer.signature,
-                        &answer.output,
-                    )
-                    .map_err(|failure| failure.of_receipt(claim_id))?;
-                    return self
-                        .keep(account, model, input, body, answer)
-                        .map_err(Failure::Ours);
-                }
-                Err(Refused::Place(expected)) => seq = expected.unwrap_or(seq.saturating_add(1)),
-                Err(Refused::Balance(message)) => {
-                    return Err(Failure::Ours(HttpError::PaymentRequired(message)));
-                }
-                Err(Refused::Other(fault)) => return Err(Failure::Theirs(fault)),
-            }
-        }
-        Err(Failure::Theirs(OperatorFault::Refused {
-            code: "sequence".into(),
-            message: format!("no agreement about the place in line {line}, last tried {seq}"),
-        }))
+        let body = self.request(account, model, input, operator.address, salt, fee)?;
+        let answer = self
+            .send(operator, &body)
+            .map_err(|refused| match refused {
+                Refused::Balance(message) => Failure::Ours(HttpError::PaymentRequired(message)),
+                Refused::Other(fault) => Failure::Theirs(fault),
+            })?;
+        let claim_id = answer.receipt.claim_id();
+        self.check(
+            operator,
+            &body.request,
+            salt,
+            &answer.receipt,
+            &answer.signature,
+            &answer.output,
+        )
+        .map_err(|failure| failure.of_receipt(claim_id))?;
+        self.keep(account, model, input, body, answer)
+            .map_err(Failure::Ours)
     }
 
-    fn next_on_chain(&self, line: B256) -> Result<u64, Failure> {
-        let state = self
-            .client
-            .call(CLAIMS, &IClaims::lineCall { lineId: line });
-        let state = state.map_err(|error| Failure::Ours(error.into()))?;
-        Ok(state.assertedSeq.saturating_add(1))
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "the fields of one request")]
+    /// Signs a request that leaves its place in the line to the operator.
     fn request(
         &self,
         account: &Account,
         model: &dyn ModelCodec,
         input: &Encoded,
-        line: B256,
-        seq: u64,
+        operator: Address,
         salt: B256,
         fee: u128,
     ) -> Result<RunRequest, Failure> {
@@ -193,8 +163,8 @@ impl Shared {
             .map_err(|error| Failure::Ours(error.into()))?;
         let request = Request {
             version: 1,
-            line_id: line,
-            seq,
+            line_id: line_id(operator, account.key.address()),
+            seq: 0,
             model_id: model.model_id(),
             semantics: model.semantics(),
             input_commit: input_commit(salt, &input.bytes),
@@ -235,7 +205,6 @@ impl Shared {
         }
         let refusal: ApiError = serde_json::from_slice(&bytes).map_err(unreadable)?;
         Err(match refusal.code.as_str() {
-            "sequence" | "taken" => Refused::Place(refusal.expected),
             "balance" => Refused::Balance(refusal.message),
             _ => Refused::Other(OperatorFault::Refused {
                 code: refusal.code,
@@ -354,8 +323,6 @@ impl Check {
 }
 
 enum Refused {
-    /// The place in the line is another one; the operator may say which.
-    Place(Option<u64>),
     Balance(String),
     Other(OperatorFault),
 }

@@ -10,7 +10,7 @@ use crate::{Account, ModelCodec};
 /// Settings of a gateway.
 #[derive(Clone)]
 pub struct GatewayConfig {
-    /// Folder for lines and receipts.
+    /// Folder for receipts.
     pub data_dir: PathBuf,
     /// Where it listens; port 0 picks a free one.
     pub listen: SocketAddr,

@@ -107,6 +107,9 @@ pub enum HttpError {
     /// The answer took too long, seconds.
     #[error("no complete answer within {0} seconds")]
     Timeout(u64),
+    /// The gateway stops.
+    #[error("this gateway stops; try again in a second")]
+    Stopping,
     /// No operator answers for this model.
     #[error("{0}")]
     NoOperator(String),
@@ -192,6 +195,12 @@ impl HttpError {
                 StatusCode::TOO_MANY_REQUESTS,
                 "rate_limit_error",
                 "queue_full",
+                Some(true),
+            ),
+            Self::Stopping => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "server_error",
+                "stopping",
                 Some(true),
             ),
             Self::NoOperator(_) => (

@@ -5,20 +5,40 @@ use assay_graph::{Data, Tensor};
 use assay_import::manifest::{InputSpec, OutputSpec};
 use assay_import::{Answer, CodecError as ImportCodecError, Model, Request};
 
-use crate::{CodecError, Decoded, Encoded, ModelCodec, ModelKind, Prediction};
+use crate::{CodecError, Decoded, Encoded, Language, ModelCodec, ModelKind, Prediction};
 
 /// A loaded model as the gateway offers it.
 #[derive(Clone, Debug)]
 pub struct ImportedModel {
     model: Model,
     model_id: B256,
+    language: Option<Language>,
 }
 
 impl ImportedModel {
     /// Offers `model` under the name of its manifest.
     pub fn new(model: Model) -> Self {
         let model_id = B256::from(model.id());
-        Self { model, model_id }
+        let language = model.language().and_then(|text| {
+            let language = Language::new(
+                text.tokenizer.clone(),
+                text.template.clone(),
+                text.stop.clone(),
+                text.context,
+                text.vocabulary,
+            );
+            // Import has checked these; without them the model is offered, and refused by the language endpoints.
+            language
+                .inspect_err(
+                    |error| tracing::error!(target: "assay::gateway", %error, "unusable language"),
+                )
+                .ok()
+        });
+        Self {
+            model,
+            model_id,
+            language,
+        }
     }
 
     /// The model.
@@ -63,10 +83,18 @@ impl ModelCodec for ImportedModel {
             OutputSpec::Embedding { .. } => ModelKind::Embedding,
             OutputSpec::Scores { .. } => ModelKind::Classifier,
             OutputSpec::Tensor { .. } => ModelKind::Tensor,
+            OutputSpec::Tokens { .. } => ModelKind::Language,
         }
     }
 
+    fn language(&self) -> Option<&Language> {
+        self.language.as_ref()
+    }
+
     fn max_tokens(&self) -> u32 {
+        if let Some(language) = &self.language {
+            return language.context();
+        }
         match self.model.manifest.input {
             InputSpec::Text { max_tokens, .. } => max_tokens,
             _ => 1,
@@ -112,6 +140,8 @@ impl ModelCodec for ImportedModel {
                 Decoded::Classes(scores.into_iter().map(class).collect())
             }
             Answer::Numbers { dims, values } => Decoded::Tensor { dims, values },
+            // Tokens are read where they are streamed.
+            Answer::Tokens { .. } => return Err(CodecError::Unsupported("call but language ones")),
         })
     }
 }

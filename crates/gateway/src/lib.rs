@@ -2,15 +2,15 @@
 //! signed request, an answer of a registered operator, and a receipt that was checked before the answer goes out.
 //!
 //! A buyer's API key names an account; the account's key signs requests (custodial: meant for the development network
-//! and for gateways that a buyer runs itself). The gateway keeps the place in each exposure line, tries the next
-//! operator when one fails, and keeps the bundle of each answer.
+//! and for gateways that a buyer runs itself). Requests leave their place in the exposure line to the operator; the
+//! gateway tries the next operator when one fails, and keeps the bundle of each answer.
 //!
 //! Threat model: clients and operators are strangers. Bodies, queues and times are bounded; hosts are checked while
 //! it listens on loopback; an operator's answer is used only if its receipt checks (signature of a registered key,
 //! commitments, model, fee, exposure).
 //!
-//! Depends on `operator` (types of its API), `graph`, `receipt`, `wallet`, `abi`. Start reading at [`Gateway`], then
-//! `buy`.
+//! Depends on `operator` (types of its API), `graph`, `text`, `receipt`, `wallet`, `abi`. Start reading at [`Gateway`], then
+//! `buy` (one answer as a whole) and `lang` (answers that come token by token).
 
 mod account;
 mod buy;
@@ -22,7 +22,6 @@ mod http;
 mod imported;
 mod infer;
 mod lang;
-mod lines;
 mod metrics;
 mod multipart;
 mod names;

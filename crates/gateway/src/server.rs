@@ -7,10 +7,10 @@ use std::sync::atomic::AtomicUsize;
 
 use assay_receipt::Domain;
 use assay_wallet::ChainClient;
+use tokio::sync::watch;
 
 use crate::buy::Memory;
 use crate::lang::upstream::Upstream;
-use crate::lines::Lines;
 use crate::metrics::Metrics;
 use crate::operators::Operators;
 use crate::receipts::Receipts;
@@ -23,12 +23,13 @@ pub(crate) struct Shared {
     pub(crate) agent: ureq::Agent,
     pub(crate) upstream: Upstream,
     pub(crate) accounts: HashMap<String, Account>,
-    pub(crate) lines: Lines,
     pub(crate) receipts: Receipts,
     pub(crate) operators: Operators,
     pub(crate) memory: Memory,
     pub(crate) metrics: Metrics,
     pub(crate) waiting: AtomicUsize,
+    /// Becomes true when the gateway stops.
+    pub(crate) stopping: watch::Sender<bool>,
 }
 
 impl Shared {
@@ -103,7 +104,6 @@ impl Gateway {
         let client = ChainClient::new(&config.chain_url);
         let domain = client.domain()?;
         let receipts = Receipts::open(config.data_dir.join("receipts"))?;
-        let lines = Lines::open(&config.data_dir)?;
         let agent = ureq::Agent::config_builder()
             .timeout_global(Some(config.operator_timeout))
             .http_status_as_error(false)
@@ -118,11 +118,11 @@ impl Gateway {
             agent,
             upstream: Upstream::new(),
             accounts,
-            lines,
             receipts,
             memory: Memory::default(),
             metrics: Metrics::new(),
             waiting: AtomicUsize::new(0),
+            stopping: watch::Sender::new(false),
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -144,10 +144,13 @@ impl Gateway {
         let address = listener.local_addr().map_err(listen)?;
         let router = http::router(Arc::clone(&self.shared));
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let shared = self.shared;
         let server = tokio::spawn(async move {
-            let wait = async {
+            let wait = async move {
                 // A dropped sender stops the server as well.
                 let _ = stopped.await;
+                // Answers may take minutes: they end now, the server waits for connections only.
+                shared.stopping.send_replace(true);
             };
             if let Err(error) = axum::serve(listener, router)
                 .with_graceful_shutdown(wait)
@@ -183,7 +186,7 @@ impl Running {
         format!("http://{}/v1", self.address)
     }
 
-    /// Stops serving and waits for calls under way.
+    /// Stops serving. Answers of language models under way end with an error, other calls are waited for.
     pub async fn stop(mut self) {
         drop(self.stop.take());
         if let Some(server) = self.server.take() {

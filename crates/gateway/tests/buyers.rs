@@ -73,7 +73,7 @@ async fn an_answer_is_paid_for_after_its_window_and_its_bundle_verifies() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lines_survive_a_restart_and_the_loss_of_their_file() {
+async fn a_restarted_gateway_goes_on_in_the_same_lines() {
     let network = network().await;
     let question = json!({"model": MODEL, "input": ["a", "b"]});
     let gateway = start(config(&network)).await;
@@ -82,7 +82,7 @@ async fn lines_survive_a_restart_and_the_loss_of_their_file() {
     let gateway = start(config(&network)).await;
     block(|| assert_eq!(embed(&gateway, question.clone()).status, 200));
     gateway.stop().await;
-    std::fs::remove_file(network.folder.path().join("gateway/lines.json")).unwrap();
+    std::fs::remove_dir_all(network.folder.path().join("gateway")).unwrap();
     let gateway = start(config(&network)).await;
     block(|| assert_eq!(embed(&gateway, question).status, 200));
 }

@@ -121,10 +121,14 @@ impl Shared {
         order: &Order,
         taker: &mut dyn Taker,
     ) -> Result<Sold, HttpError> {
+        let mut stopping = self.stopping.subscribe();
         let work = self.sell_by_any(order, taker);
-        match tokio::time::timeout_at(order.deadline, work).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(HttpError::Timeout(self.config.answer_timeout.as_secs())),
+        tokio::select! {
+            outcome = tokio::time::timeout_at(order.deadline, work) => match outcome {
+                Ok(outcome) => outcome,
+                Err(_) => Err(HttpError::Timeout(self.config.answer_timeout.as_secs())),
+            },
+            _ = stopping.wait_for(|stopping| *stopping) => Err(HttpError::Stopping),
         }
     }
 
@@ -227,7 +231,7 @@ impl Shared {
                         .receive(order, operator, signed, *done, tokens, mask_root)
                         .await;
                 }
-                Message::Failed(error) if error.code == "constraint" => {
+                Message::Failed(error) if error.code == "grammar" => {
                     return Err(Failure::Ours(HttpError::invalid(
                         "response_format",
                         error.message,
@@ -367,7 +371,7 @@ fn of_refusal(fault: OperatorFault) -> Failure {
         OperatorFault::Refused { code, message } if code == "balance" => {
             Failure::Ours(HttpError::PaymentRequired(message))
         }
-        OperatorFault::Refused { code, message } if code == "constraint" => {
+        OperatorFault::Refused { code, message } if code == "grammar" => {
             Failure::Ours(HttpError::invalid("response_format", message))
         }
         other => Failure::Theirs(other),

@@ -70,7 +70,7 @@ fn read(shared: &Shared, account: Account, body: &Map<String, Value>) -> Result<
     refuse_unsupported(body)?;
     let tools = tools::read(body)?;
     let messages = messages::read(body)?;
-    let prompt = messages::prompt(language, &messages, &tools)?;
+    let prompt = messages::prompt(language, &messages, &tools, messages::variables(body)?)?;
     let max_tokens = params::max_tokens(body, language, &["max_completion_tokens", "max_tokens"])?;
     let grammar = constraint::read(language, body.get("response_format"), &tools)?;
     Ok(Call {

@@ -129,11 +129,25 @@ pub(crate) fn content(index: usize, content: Option<&Value>) -> Result<String, H
     Ok(whole)
 }
 
+/// `chat_template_kwargs`: variables of the template, as other servers have them.
+pub(crate) fn variables(body: &Map<String, Value>) -> Result<Map<String, Value>, HttpError> {
+    const NAME: &str = "chat_template_kwargs";
+    match body.get(NAME) {
+        None | Some(Value::Null) => Ok(Map::new()),
+        Some(Value::Object(variables)) => Ok(variables.clone()),
+        Some(_) => Err(HttpError::invalid(
+            NAME,
+            "`chat_template_kwargs` must be an object",
+        )),
+    }
+}
+
 /// Token ids of a conversation in the model's own template.
 pub(crate) fn prompt(
     language: &Language,
     messages: &[Message],
     tools: &Tools,
+    variables: Map<String, Value>,
 ) -> Result<Vec<u32>, HttpError> {
     let template = language.template.as_ref().ok_or_else(|| {
         HttpError::invalid(
@@ -144,6 +158,7 @@ pub(crate) fn prompt(
     let failed = |error: TextError| HttpError::invalid("messages", error.to_string());
     let options = RenderOptions {
         now: Some(output::now()),
+        variables,
         ..RenderOptions::default()
     };
     let segments = template

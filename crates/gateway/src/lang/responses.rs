@@ -97,7 +97,7 @@ fn read(
         }
     }
     input(body.get("input"), &mut conversation)?;
-    let prompt = messages::prompt(language, &conversation, &tools)
+    let prompt = messages::prompt(language, &conversation, &tools, Map::new())
         .map_err(|error| error.with_param("messages", "input"))?;
     let max_tokens = params::max_tokens(body, language, &["max_output_tokens"])?;
     let format = format(body)?;

@@ -117,6 +117,11 @@ impl Run {
         event
     }
 
+    /// Events that nobody asked for yet.
+    pub(crate) fn backlog(&self) -> usize {
+        self.events.len()
+    }
+
     /// Ends everything.
     pub(crate) fn cancel(&mut self) {
         self.tasks.abort_all();

@@ -20,8 +20,10 @@ use crate::server::Shared;
 
 /// Writes that wait for the client in the connection's own queue.
 const IN_FLIGHT: usize = 4;
-/// Most bytes kept for a client that does not read.
-const MAX_QUEUED: usize = 8 << 20;
+/// Bytes of events above which no more are written until the client reads.
+const MAX_QUEUED: usize = 1 << 20;
+/// Tokens that wait for a client that reads too slowly; above, its stream ends.
+const MAX_BACKLOG: usize = 50_000;
 
 /// Turns what happens to choices into events of one endpoint.
 pub(crate) trait Render: Send + 'static {
@@ -150,8 +152,8 @@ async fn drive(
     let mut place = Some(place);
     let mut sent = Instant::now();
     while place.is_some() || !frames.is_empty() {
-        if frames.bytes > MAX_QUEUED {
-            tracing::info!(target: "assay::gateway", bytes = frames.bytes, "client does not read, stream ended");
+        if run.backlog() > MAX_BACKLOG {
+            tracing::info!(target: "assay::gateway", "client reads too slowly, stream ended");
             break;
         }
         tokio::select! {
@@ -165,7 +167,7 @@ async fn drive(
                 permit.send(frames.take());
                 sent = Instant::now();
             }
-            event = run.next(), if place.is_some() => match event {
+            event = run.next(), if place.is_some() && frames.bytes <= MAX_QUEUED => match event {
                 Some((index, Ok(event))) => render.event(index, event, &mut frames),
                 Some((_, Err(error))) => {
                     render.error(&error, &mut frames);

@@ -341,6 +341,21 @@ async fn another_operator_goes_on_where_one_broke() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_stops_does_not_wait_for_long_answers() {
+    let world = World::start().await;
+    world.steps(vec![Step::Babble(65, Duration::from_millis(20))]);
+    let reply = world.chat(json!({"stream": true})).await;
+    let stopped = tokio::spawn(world._gateway.stop());
+    let (events, done) = reply.events().await;
+    assert!(!done);
+    assert_eq!(events.last().unwrap()["error"]["code"], "stopping");
+    tokio::time::timeout(Duration::from_secs(5), stopped)
+        .await
+        .unwrap()
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn answers_that_take_too_long_end() {
     let world = World::with(1, |config| {
         config.answer_timeout = Duration::from_millis(300)
