@@ -4,12 +4,12 @@ use alloy_primitives::{B256, U256};
 use alloy_sol_types::SolCall;
 use assay_abi::IDisputes;
 use assay_engine::FullRun;
-use assay_graph::Extent;
 use assay_graph::layout::{Layout, Leaf};
 use assay_graph::trace::{Family, Tree};
+use assay_graph::{Extent, Statement};
 
 use crate::OperatorError;
-use crate::language::{LanguageModel, tokens_of};
+use crate::language::{Answered, tokens_of};
 use crate::ledger::Job;
 use crate::model::{ModelRunner, block_bytes, input_tensor};
 
@@ -25,12 +25,13 @@ mod stage {
 /// Levels that one reveal shows at most: 16 children.
 const REVEAL_LEVELS: u8 = 4;
 
-/// A job's full run, kept while its dispute lasts.
+/// A job's run, kept while its dispute lasts.
 struct Replay {
     claim_id: B256,
     layout: Layout,
-    run: FullRun,
     committed: Tree,
+    /// Outputs of a segment's nodes; of models that generate nothing those of all nodes.
+    run: Option<(u32, FullRun)>,
 }
 
 /// Makes moves; remembers the full run of the last disputed job.
@@ -54,10 +55,11 @@ impl Defence {
         dispute: &IDisputes::Dispute,
     ) -> Result<Option<Vec<u8>>, OperatorError> {
         let claim_id = job.receipt.claim_id();
-        let replay = match self.replay.take() {
+        let mut replay = match self.replay.take() {
             Some(replay) if replay.claim_id == claim_id => replay,
             _ => run(model, job)?,
         };
+        replay.reach(model, job, dispute)?;
         let input = answer_with(&replay, job, id, dispute);
         self.replay = Some(replay);
         input.map_err(|reason| OperatorError::Model {
@@ -71,11 +73,19 @@ impl Defence {
 }
 
 fn run(model: &dyn ModelRunner, job: &Job) -> Result<Replay, OperatorError> {
-    let (run, layout) = match model.language() {
-        Some(language) => spoken_run(language, job)?,
-        None => plain_run(model, job)?,
+    let (layout, tree, run) = match model.language() {
+        Some(language) => {
+            let extent = Extent::answering(job.receipt.n_in, job.receipt.n_out);
+            let extent = extent.ok_or_else(|| failed(job, "no answer"))?;
+            let tree = Spoken::new(job)?.with(|run| language.committed(run))?;
+            (Layout::new(model.structure(), extent), tree, None)
+        }
+        None => {
+            let (run, layout) = plain_run(model, job)?;
+            let tree = run.committed_tree(&layout, &job.salt.0);
+            (layout, tree, Some((0, run)))
+        }
     };
-    let tree = run.committed_tree(&layout, &job.salt.0);
     // The ends are the receipt's commitments, whatever the model made of the input.
     let mut leaves = tree.leaf_hashes().to_vec();
     if let Some(first) = leaves.first_mut() {
@@ -84,13 +94,72 @@ fn run(model: &dyn ModelRunner, job: &Job) -> Result<Replay, OperatorError> {
     if let Some(last) = leaves.last_mut() {
         *last = job.receipt.output_commit.0;
     }
-    let committed = Tree::new(Family::Trace, leaves);
     Ok(Replay {
         claim_id: job.receipt.claim_id(),
         layout,
+        committed: Tree::new(Family::Trace, leaves),
         run,
-        committed,
     })
+}
+
+impl Replay {
+    /// Computes the disputed segment, if the next move needs it and it is not there.
+    fn reach(
+        &mut self,
+        model: &dyn ModelRunner,
+        job: &Job,
+        dispute: &IDisputes::Dispute,
+    ) -> Result<(), OperatorError> {
+        let needed = dispute.inSegment || matches!(dispute.stage, stage::SEGMENT | stage::OPEN);
+        let (Some(language), true) = (model.language(), needed) else {
+            return Ok(());
+        };
+        let Some(Leaf::Block { node, .. }) = self.layout.committed_leaf(dispute.committedLeaf)
+        else {
+            return Ok(());
+        };
+        let segment = self.layout.segment_of(node);
+        let segment = segment.ok_or_else(|| failed(job, "no such segment"))?;
+        if self.run.as_ref().is_none_or(|(have, _)| *have != segment) {
+            let run = Spoken::new(job)?.with(|run| language.segment(run, segment))?;
+            self.run = Some((segment, run));
+        }
+        Ok(())
+    }
+
+    fn run(&self) -> Result<&FullRun, &'static str> {
+        let run = self.run.as_ref().ok_or("the segment was not computed")?;
+        Ok(&run.1)
+    }
+}
+
+/// Tokens and statement of a language model's job.
+struct Spoken<'a> {
+    job: &'a Job,
+    prompt: Vec<u32>,
+    answer: Vec<u32>,
+    statement: Statement,
+}
+
+impl<'a> Spoken<'a> {
+    fn new(job: &'a Job) -> Result<Self, OperatorError> {
+        let tokens = |bytes: &[u8]| tokens_of(bytes).ok_or_else(|| failed(job, "no token ids"));
+        Ok(Self {
+            job,
+            prompt: tokens(&job.input)?,
+            answer: tokens(&job.output)?,
+            statement: job.statement().map_err(|reason| failed(job, reason))?,
+        })
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&Answered<'_>) -> T) -> T {
+        work(&Answered {
+            prompt: &self.prompt,
+            answer: &self.answer,
+            statement: &self.statement,
+            salt: &self.job.salt.0,
+        })
+    }
 }
 
 fn failed(job: &Job, reason: impl std::fmt::Display) -> OperatorError {
@@ -110,15 +179,6 @@ fn plain_run(model: &dyn ModelRunner, job: &Job) -> Result<(FullRun, Layout), Op
     Ok((model.full(&input)?, layout))
 }
 
-fn spoken_run(model: &LanguageModel, job: &Job) -> Result<(FullRun, Layout), OperatorError> {
-    let statement = job.statement().map_err(|reason| failed(job, reason))?;
-    let tokens = |bytes: &[u8]| tokens_of(bytes).ok_or_else(|| failed(job, "no token ids"));
-    let run = model.full_run(&tokens(&job.input)?, &tokens(&job.output)?, &statement)?;
-    let extent = Extent::answering(job.receipt.n_in, job.receipt.n_out)
-        .ok_or_else(|| failed(job, "no answer"))?;
-    Ok((run, Layout::new(model.structure(), extent)))
-}
-
 fn answer_with(
     replay: &Replay,
     job: &Job,
@@ -136,7 +196,7 @@ fn answer_with(
     };
     let walked = || -> Result<Tree, &'static str> {
         if dispute.inSegment {
-            Ok(replay.run.segment_tree(&replay.layout, segment()?.2))
+            Ok(replay.run()?.segment_tree(&replay.layout, segment()?.2))
         } else {
             Ok(replay.committed.clone())
         }
@@ -165,7 +225,7 @@ fn answer_with(
         }
         stage::SEGMENT => {
             let (node, block, number) = segment()?;
-            let tree = replay.run.segment_tree(&replay.layout, number);
+            let tree = replay.run()?.segment_tree(&replay.layout, number);
             let index = replay.layout.segment_index(node, block);
             let path = index
                 .and_then(|index| tree.path(index))
@@ -206,5 +266,5 @@ fn opened(
         }
         Some(Leaf::InputCommit) | None => return Err("the disputed leaf cannot be opened"),
     };
-    block_bytes(&replay.layout, node, block, &replay.run).ok_or("no such block")
+    block_bytes(&replay.layout, node, block, replay.run()?).ok_or("no such block")
 }

@@ -10,7 +10,10 @@ use assay_engine::{Engine, EngineOptions, FullRun};
 use assay_graph::layout::Layout;
 use assay_graph::ops::{Source, element};
 use assay_graph::trace::{Family, Tree, input_commit};
-use assay_graph::{Const, ConstId, Data, Graph, GraphError, NodeId, Structure, Tensor, eval};
+use assay_graph::{
+    Const, ConstId, Data, Extent, Graph, GraphError, NodeId, Sampling, Statement, Structure, Tensor,
+    eval,
+};
 
 use crate::OperatorError;
 use crate::model::{Execution, ModelRunner};
@@ -150,7 +153,7 @@ impl ModelRunner for FaultyModel {
         let outputs = match self.flip {
             None => outputs,
             Some(flip) => {
-                flipped(&self.served, seq, outputs, flip).map_err(|error| self.failed(error))?
+                flipped(&self.served, (seq.into(), None), outputs, flip).map_err(|error| self.failed(error))?
             }
         };
         Ok(FullRun { outputs, seq })
@@ -175,6 +178,7 @@ fn with_flipped_byte(graph: &Graph, constant: ConstId, byte: usize) -> Result<Gr
 
 struct Operands<'a> {
     graph: &'a Graph,
+    statement: Option<&'a Statement>,
     wide: Vec<&'a [i32]>,
 }
 
@@ -204,6 +208,17 @@ impl Source for Operands<'_> {
             .map(Cow::Borrowed)
             .ok_or_else(|| missing("row outside the constant"))
     }
+
+    fn sampling(&self) -> Result<&Sampling, GraphError> {
+        let statement = self.statement.ok_or_else(|| missing("no statement"))?;
+        Ok(&statement.sampling)
+    }
+
+    fn mask(&self, row: u32) -> Result<Cow<'_, [u8]>, GraphError> {
+        let mask = self.statement.and_then(|s| s.masks.get(row as usize));
+        mask.map(|mask| Cow::Borrowed(mask.as_slice()))
+            .ok_or_else(|| missing("no mask"))
+    }
 }
 
 fn missing(what: &str) -> GraphError {
@@ -211,9 +226,9 @@ fn missing(what: &str) -> GraphError {
 }
 
 /// Honest values up to the flip; from there on everything that depends on it is computed anew by definition.
-fn flipped(
+pub(crate) fn flipped(
     graph: &Graph,
-    seq: u32,
+    (seq, statement): (Extent, Option<&Statement>),
     honest: Vec<Tensor>,
     (node, at, xor): (NodeId, usize, i32),
 ) -> Result<Vec<Tensor>, GraphError> {
@@ -240,6 +255,7 @@ fn flipped(
                 .filter_map(|from| wide.get(*from as usize));
             let source = Operands {
                 graph,
+                statement,
                 wide: operands.map(Vec::as_slice).collect(),
             };
             let count = wide.get(index).map_or(0, Vec::len);

@@ -9,7 +9,10 @@ use assay_graph::trace::{Family, Tree, input_commit, output_commit};
 use assay_graph::{Const, ConstKind, Data, DType, Extent, Graph, Statement, Tensor};
 
 use crate::OperatorError;
-use crate::language::{HonestSpeaker, LanguageModel, Pace, Prompt, Speaker, token_bytes};
+use crate::fault::flipped;
+use crate::language::{
+    Answered, HonestSpeaker, LanguageModel, Pace, Prompt, Speaker, fed, token_bytes,
+};
 use crate::model::Execution;
 
 /// How a language model lies. Whatever it does, it signs what was asked.
@@ -43,9 +46,11 @@ pub enum LanguageFault {
     },
     /// Goes on after a token that ends the answer.
     GoesOn,
+    /// Computes as if nothing were masked.
+    NoMasks,
     /// Names a token that the vocabulary lacks.
     NoSuchToken,
-    /// Changes one value of one node and what the trace has of it, nothing else.
+    /// Changes one value of one node and computes everything after it from that, but for the tokens that are said.
     Flip {
         /// Node.
         node: u32,
@@ -113,6 +118,7 @@ impl FaultySpeaker {
                 lie.prompt.drain(..*dropped.min(&prompt.len().saturating_sub(1)));
             }
             LanguageFault::OtherSeed => lie.statement.sampling.seed[0] ^= 1,
+            LanguageFault::NoMasks => lie.statement.masks.iter_mut().for_each(|m| m.fill(0xff)),
             LanguageFault::NoSuchToken => {
                 // The model can't be run with it.
                 if let Some(last) = lie.answer.last_mut() {
@@ -229,14 +235,15 @@ impl Speaker for FaultySpeaker {
             sampling: prompt.sampling.clone(),
             masks: masks.to_vec(),
         };
-        let run = self.full(&prompt.tokens, &answer, &statement)?;
+        let answered = Answered {
+            prompt: &prompt.tokens,
+            answer: &answer,
+            statement: &statement,
+            salt: &prompt.salt,
+        };
+        let tree = self.committed(&answered)?;
         let output = token_bytes(&answer);
         let extent = self.signed(prompt.tokens.len(), answer.len())?;
-        let ends = [
-            input_commit(&prompt.salt, &token_bytes(&prompt.tokens)),
-            output_commit(&prompt.salt, &output),
-        ];
-        let tree = self.tree(&run, extent, ends);
         Ok(Execution {
             output,
             trace_root: tree.root().into(),
@@ -247,15 +254,39 @@ impl Speaker for FaultySpeaker {
         })
     }
 
-    fn full(
-        &self,
-        prompt: &[u32],
-        answer: &[u32],
-        statement: &Statement,
-    ) -> Result<FullRun, String> {
+    fn committed(&self, run: &Answered<'_>) -> Result<Tree, String> {
+        let extent = self.signed(run.prompt.len(), run.answer.len())?;
+        let ends = [
+            input_commit(run.salt, &token_bytes(run.prompt)),
+            output_commit(run.salt, &token_bytes(run.answer)),
+        ];
+        Ok(self.tree(&self.full(run)?, extent, ends))
+    }
+
+    fn segment(&self, run: &Answered<'_>, _: u32) -> Result<FullRun, String> {
+        self.full(run)
+    }
+}
+
+impl FaultySpeaker {
+    /// Outputs of all nodes, as they are claimed.
+    fn full(&self, ran: &Answered<'_>) -> Result<FullRun, String> {
+        let Answered {
+            prompt,
+            answer,
+            statement,
+            ..
+        } = *ran;
         let lie = self.lie(prompt, answer, statement);
-        let mut run = self.inner.full(&lie.prompt, &lie.answer, &lie.statement)?;
-        let nodes = run.outputs.len();
+        let (tokens_fed, out) = fed(&Answered {
+            prompt: &lie.prompt,
+            answer: &lie.answer,
+            statement: &lie.statement,
+            salt: ran.salt,
+        })?;
+        let engine = self.inner.engine();
+        let run = engine.run_full_language(&tokens_fed, out, &lie.statement);
+        let mut run = run.map_err(words)?;
         match self.fault {
             // What is said is what the last node says.
             LanguageFault::WrongToken { .. }
@@ -286,15 +317,14 @@ impl Speaker for FaultySpeaker {
                     *tensor = typed(ty.dims(want), ty.dtype, &values)?;
                 }
             }
-            LanguageFault::Flip { node, element } if (node as usize) < nodes => {
-                if let Some(tensor) = run.outputs.get_mut(node as usize) {
-                    let mut values = tensor.data.to_i32();
-                    let at = element % values.len().max(1);
-                    if let Some(value) = values.get_mut(at) {
-                        *value ^= 1;
-                    }
-                    *tensor = typed(tensor.dims.clone(), tensor.data.dtype(), &values)?;
-                }
+            LanguageFault::Flip { node, element } => {
+                let extent = Extent {
+                    seq: run.seq,
+                    out: answer.len() as u32,
+                };
+                let how = (extent, Some(statement));
+                let outputs = flipped(&self.registered, how, run.outputs, (node, element, 0x15));
+                run.outputs = outputs.map_err(words)?;
             }
             _ => {}
         }

@@ -30,7 +30,7 @@ mod model;
 mod operator;
 mod wal;
 
-pub use api::{ApiError, JobResponse, RunRequest, RunResponse, ServedModel};
+pub use api::{ApiError, Ask, JobResponse, RunRequest, RunResponse, ServedModel};
 pub use config::OperatorConfig;
 pub use error::{OperatorError, Refusal, RunError};
 #[cfg(feature = "fault-injection")]
@@ -39,8 +39,8 @@ pub use fault::{Fault, FaultyModel};
 pub use fault_language::{FaultySpeaker, LanguageFault, with_fewer_bits};
 pub use ledger::{Job, JobState, Ledger};
 pub use language::{
-    Grammars, HonestSpeaker, LanguageModel, LogProbs, MAX_ALTERNATIVES, MaskSource, Masks, Pace, Prompt,
-    Speaker, Talk, TalkEvent, full_run, log_probs, token_bytes, tokens_of,
+    Answered, Grammars, HonestSpeaker, LanguageModel, LogProbs, MAX_ALTERNATIVES, MaskSource, Masks, Pace, Prompt,
+    Speaker, Talk, TalkEvent, log_probs, segment_run, token_bytes, tokens_of,
 };
 pub use model::{Execution, HonestModel, ModelRunner, block_bytes, input_tensor};
 pub use operator::{Operator, Running};

@@ -1,12 +1,14 @@
 //! The challenger's moves (docs/protocol.md, "A dispute"), computed from the own run and the dispute's events.
 
+use std::cell::OnceCell;
+
 use alloy_primitives::{B256, U256};
 use assay_abi::{DISPUTES, IDisputes};
 use assay_engine::{Decoder, FullRun, Generated};
 use assay_graph::evidence::{Evidence, Prover, first_difference};
 use assay_graph::layout::{Layout, Leaf};
 use assay_graph::trace::{Hash, Tree, TreeView};
-use assay_graph::{Data, Extent, Statement, Tensor};
+use assay_graph::{Data, Extent, GraphError, Statement, Tensor};
 use assay_receipt::Receipt;
 use assay_wallet::{ChainClient, ChainLog, LogFilter};
 
@@ -68,7 +70,7 @@ impl<'a> Case<'a> {
             let case = EndCase::output(model, receipt, job, &statement, &run)?;
             return Ok(Self::End(Box::new(case)));
         }
-        let case = RunCase::spoken(model, decoder, receipt, job, (statement, run))?;
+        let case = RunCase::spoken(model, decoder, receipt, job, (statement, run));
         Ok(Self::Run(Box::new(case)))
     }
 
@@ -268,10 +270,11 @@ pub(crate) struct RunCase<'a> {
     job: JobData,
     layout: Layout,
     extent: Extent,
-    run: FullRun,
     committed: Tree,
+    /// Outputs of all nodes; of language models those of the disputed segment, once they are needed.
+    run: OnceCell<FullRun>,
     /// Of language models.
-    statement: Option<Statement>,
+    spoken: Option<(&'a Decoder, Statement)>,
 }
 
 /// What the asserter has shown in one dispute.
@@ -366,30 +369,29 @@ impl<'a> RunCase<'a> {
             job,
             layout,
             extent: run.seq.into(),
-            run,
+            run: OnceCell::from(run),
             committed,
-            statement: None,
+            spoken: None,
         })
     }
 
     fn spoken(
         model: &'a Loaded,
-        decoder: &Decoder,
+        decoder: &'a Decoder,
         receipt: Receipt,
         job: JobData,
         (statement, own): (Statement, Generated),
-    ) -> Result<Self, WatcherError> {
-        let run = language::full(decoder, &receipt, &job, &statement)?;
-        Ok(Self {
+    ) -> Self {
+        Self {
             model,
             receipt,
             job,
             layout: Layout::new(&model.structure, own.extent),
             extent: own.extent,
-            run,
+            run: OnceCell::new(),
             committed: own.tree,
-            statement: Some(statement),
-        })
+            spoken: Some((decoder, statement)),
+        }
     }
 
     fn next(
@@ -404,6 +406,19 @@ impl<'a> RunCase<'a> {
             stage::PROVE => Move::ProveElement(self.prove(id, dispute, shown)?),
             _ => return Ok(None),
         }))
+    }
+
+    /// Outputs of a segment's nodes. One case is about one segment.
+    fn run(&self, segment: u32) -> Result<&FullRun, WatcherError> {
+        if let (None, Some((decoder, statement))) = (self.run.get(), &self.spoken) {
+            let wanted = (statement, segment);
+            let run = language::segment(decoder, &self.receipt, &self.job, wanted)?;
+            return Ok(self.run.get_or_init(|| run));
+        }
+        self.run.get().ok_or(WatcherError::Replay {
+            model_id: self.receipt.model_id,
+            reason: "there is no run".into(),
+        })
     }
 
     fn segment_of(&self, id: U256, dispute: &IDisputes::Dispute) -> Result<u32, WatcherError> {
@@ -423,7 +438,7 @@ impl<'a> RunCase<'a> {
             return Ok(self.committed.clone());
         }
         let segment = self.segment_of(id, dispute)?;
-        Ok(self.run.segment_tree(&self.layout, segment))
+        Ok(self.run(segment)?.segment_tree(&self.layout, segment))
     }
 
     fn pick(
@@ -476,8 +491,8 @@ impl<'a> RunCase<'a> {
         if !dispute.inSegment
             && self.layout.committed_leaf(dispute.committedLeaf) == Some(Leaf::OutputCommit)
         {
-            let evidence = self.prover(&committed, None).commitment(Leaf::OutputCommit);
-            let evidence = evidence.map_err(|source| WatcherError::Evidence { id, source })?;
+            let evidence = self.output_evidence(&committed);
+            let evidence = evidence?.map_err(|source| WatcherError::Evidence { id, source })?;
             return Ok(IDisputes::proveElementCall {
                 id,
                 blockBytes: Vec::new().into(),
@@ -508,15 +523,16 @@ impl<'a> RunCase<'a> {
             (place, None)
         };
         let (node, block) = place.ok_or(missing("the disputed leaf is no block"))?;
-        let own = self
-            .run
+        let own_segment = self.layout.segment_of(node).unwrap_or(0);
+        let run = self.run(own_segment)?;
+        let own = run
             .outputs
             .get(node as usize)
             .ok_or(missing("the own run lacks the node"))?;
         let element = first_difference(&self.layout, node, block, &block_bytes, own);
         let element = element.ok_or(missing("the opened block equals the own one"))?;
         let evidence = self
-            .prover(&committed, segment)
+            .prover(run, &committed, segment)
             .element(node, element, self.extent);
         let evidence = evidence.map_err(|source| WatcherError::Evidence { id, source })?;
         Ok(IDisputes::proveElementCall {
@@ -526,8 +542,20 @@ impl<'a> RunCase<'a> {
         })
     }
 
+    fn output_evidence(
+        &self,
+        committed: &TreeView<'_>,
+    ) -> Result<Result<Evidence, GraphError>, WatcherError> {
+        let last = self.model.structure.nodes.len().saturating_sub(1) as u32;
+        let run = self.run(self.layout.segment_of(last).unwrap_or(0))?;
+        Ok(self
+            .prover(run, committed, None)
+            .commitment(Leaf::OutputCommit))
+    }
+
     fn prover<'b>(
         &'b self,
+        run: &'b FullRun,
         committed: &'b TreeView<'b>,
         segment: Option<(u32, &'b TreeView<'b>)>,
     ) -> Prover<'b> {
@@ -535,12 +563,12 @@ impl<'a> RunCase<'a> {
             graph: &self.model.graph,
             trees: &self.model.trees,
             layout: &self.layout,
-            values: &self.run.outputs,
+            values: &run.outputs,
             committed,
             segment,
             input: (&self.job.salt.0, &self.job.input),
             output: &self.job.output,
-            statement: self.statement.as_ref(),
+            statement: self.spoken.as_ref().map(|(_, statement)| statement),
         }
     }
 
@@ -550,16 +578,17 @@ impl<'a> RunCase<'a> {
         let leaf = first_other(&theirs, |leaf| self.committed.node(0, leaf))?;
         let place = self.layout.committed_leaf(leaf)?;
         let committed = view(&self.committed, Some(&theirs), &[]);
-        let prover = self.prover(&committed, None);
         let evidence = match place {
             Leaf::Block { node, block } => {
                 let segment = self.layout.segment_of(node)?;
                 if self.layout.segment_nodes(segment).count() > 1 {
                     return None;
                 }
+                let run = self.run(segment).ok()?;
+                let prover = self.prover(run, &committed, None);
                 prover.block(node, block, self.extent).ok()?
             }
-            Leaf::OutputCommit => prover.commitment(Leaf::OutputCommit).ok()?,
+            Leaf::OutputCommit => self.output_evidence(&committed).ok()?.ok()?,
             Leaf::InputCommit => Evidence::default(),
         };
         Some(IDisputes::proveBlockCall {

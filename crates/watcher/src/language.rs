@@ -3,7 +3,7 @@
 use alloy_primitives::B256;
 use assay_engine::{Decoder, FullRun, Generated};
 use assay_graph::{Sampling, Statement};
-use assay_operator::{full_run, tokens_of};
+use assay_operator::{Answered, segment_run, tokens_of};
 use assay_receipt::{Receipt, grammar_hash, sampling_hash};
 
 use crate::WatcherError;
@@ -139,16 +139,21 @@ fn other_mask(
         .map(|(position, _)| position)
 }
 
-/// Outputs of all nodes of the answered run, by the own model.
-pub(crate) fn full(
+/// Outputs of the nodes of one segment of the answered run, by the own model.
+pub(crate) fn segment(
     decoder: &Decoder,
     receipt: &Receipt,
     job: &JobData,
-    statement: &Statement,
+    (statement, segment): (&Statement, u32),
 ) -> Result<FullRun, WatcherError> {
     let (prompt, answer) = tokens(receipt, job)?;
-    let statement = fitted(decoder, statement);
-    full_run(decoder.engine(), &prompt, &answer, &statement).map_err(|reason| WatcherError::Replay {
+    let run = Answered {
+        prompt: &prompt,
+        answer: &answer,
+        statement: &fitted(decoder, statement),
+        salt: &job.salt.0,
+    };
+    segment_run(decoder.engine(), &run, segment).map_err(|reason| WatcherError::Replay {
         model_id: receipt.model_id,
         reason,
     })

@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use alloy_primitives::B256;
 use assay_engine::{EngineOptions, FullRun};
-use assay_graph::trace::Hash;
-use assay_graph::{Graph, Sampling, Statement, Structure, Tensor};
+use assay_graph::trace::{Hash, Tree};
+use assay_graph::{Graph, Sampling, Structure, Tensor};
 
 use crate::OperatorError;
 use crate::model::{Execution, ModelRunner};
@@ -21,8 +21,9 @@ use crate::model::{Execution, ModelRunner};
 pub use logprobs::{LogProbs, MAX_ALTERNATIVES, log_probs};
 pub use masks::{Grammars, MaskSource, Masks};
 pub use schedule::{Pace, Talk, TalkEvent};
-pub(crate) use speaker::mask_root;
-pub use speaker::{HonestSpeaker, Speaker, full_run};
+#[cfg(feature = "fault-injection")]
+pub(crate) use speaker::{fed, mask_root};
+pub use speaker::{Answered, HonestSpeaker, Speaker, segment_run};
 
 use schedule::Scheduler;
 
@@ -45,22 +46,17 @@ impl std::fmt::Debug for LanguageModel {
 
 /// The part of a [`Speaker`] that defends.
 trait Replayer: Send + Sync {
-    fn full(
-        &self,
-        prompt: &[u32],
-        answer: &[u32],
-        statement: &Statement,
-    ) -> Result<FullRun, String>;
+    fn committed(&self, run: &Answered<'_>) -> Result<Tree, String>;
+    fn segment(&self, run: &Answered<'_>, segment: u32) -> Result<FullRun, String>;
 }
 
 impl<S: Speaker> Replayer for S {
-    fn full(
-        &self,
-        prompt: &[u32],
-        answer: &[u32],
-        statement: &Statement,
-    ) -> Result<FullRun, String> {
-        Speaker::full(self, prompt, answer, statement)
+    fn committed(&self, run: &Answered<'_>) -> Result<Tree, String> {
+        Speaker::committed(self, run)
+    }
+
+    fn segment(&self, run: &Answered<'_>, segment: u32) -> Result<FullRun, String> {
+        Speaker::segment(self, run, segment)
     }
 }
 
@@ -146,35 +142,38 @@ impl LanguageModel {
     pub fn speak(&self, talk: Talk) -> Result<(), OperatorError> {
         self.scheduler
             .add(talk)
-            .map_err(|reason| OperatorError::Model {
-                model_id: self.model_id,
-                reason,
-            })
+            .map_err(|reason| self.failed(reason))
     }
 
-    /// Outputs of all nodes of an answered run, as they were when the receipt was signed.
+    /// The committed tree of an answered run, as it was when the receipt was signed.
     ///
     /// # Errors
     /// [`OperatorError::Model`].
-    pub fn full_run(
-        &self,
-        prompt: &[u32],
-        answer: &[u32],
-        statement: &Statement,
-    ) -> Result<FullRun, OperatorError> {
+    pub fn committed(&self, run: &Answered<'_>) -> Result<Tree, OperatorError> {
         self.replayer
-            .full(prompt, answer, statement)
-            .map_err(|reason| OperatorError::Model {
-                model_id: self.model_id,
-                reason,
-            })
+            .committed(run)
+            .map_err(|reason| self.failed(reason))
+    }
+
+    /// Outputs of the nodes of one segment of an answered run, as they were when the receipt was signed.
+    ///
+    /// # Errors
+    /// [`OperatorError::Model`].
+    pub fn segment(&self, run: &Answered<'_>, segment: u32) -> Result<FullRun, OperatorError> {
+        self.replayer
+            .segment(run, segment)
+            .map_err(|reason| self.failed(reason))
+    }
+
+    const fn failed(&self, reason: String) -> OperatorError {
+        OperatorError::Model {
+            model_id: self.model_id,
+            reason,
+        }
     }
 
     fn generates(&self) -> OperatorError {
-        OperatorError::Model {
-            model_id: self.model_id,
-            reason: "it generates: it answers with a sampling statement only".into(),
-        }
+        self.failed("it generates: it answers with a sampling statement only".into())
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use alloy_primitives::B256;
 use assay_engine::{Decoder, Engine, EngineOptions, FullRun, Sequence};
+use assay_graph::trace::{Hash, Tree};
 use assay_graph::{Data, Graph, Statement, Tensor};
 
 use super::{Prompt, token_bytes};
@@ -49,16 +50,30 @@ pub trait Speaker: Send + Sync + 'static {
         masks: &[Vec<u8>],
     ) -> Result<Execution, String>;
 
-    /// Outputs of all nodes of an answered run, as they were when it was committed to.
+    /// The committed tree of an answered run, as it was committed to.
     ///
     /// # Errors
     /// The run can't be made.
-    fn full(
-        &self,
-        prompt: &[u32],
-        answer: &[u32],
-        statement: &Statement,
-    ) -> Result<FullRun, String>;
+    fn committed(&self, run: &Answered<'_>) -> Result<Tree, String>;
+
+    /// Outputs of the nodes of one segment of an answered run; those of others may be empty.
+    ///
+    /// # Errors
+    /// The run can't be made.
+    fn segment(&self, run: &Answered<'_>, segment: u32) -> Result<FullRun, String>;
+}
+
+/// An answered run, to be defended.
+#[derive(Clone, Copy, Debug)]
+pub struct Answered<'a> {
+    /// Token ids asked.
+    pub prompt: &'a [u32],
+    /// Token ids answered.
+    pub answer: &'a [u32],
+    /// Statement and masks.
+    pub statement: &'a Statement,
+    /// Salt of the commitments.
+    pub salt: &'a Hash,
 }
 
 /// Runs the model it answers for.
@@ -72,6 +87,11 @@ impl HonestSpeaker {
     /// It is no language model that can be decoded.
     pub fn new(graph: Arc<Graph>, options: EngineOptions) -> Result<Self, String> {
         Decoder::new(graph, options).map(Self).map_err(words)
+    }
+
+    /// Runs node by node.
+    pub const fn engine(&self) -> &Engine {
+        self.0.engine()
     }
 
     /// Bytes that weights and tables take.
@@ -126,13 +146,16 @@ impl Speaker for HonestSpeaker {
         })
     }
 
-    fn full(
-        &self,
-        prompt: &[u32],
-        answer: &[u32],
-        statement: &Statement,
-    ) -> Result<FullRun, String> {
-        full_run(self.0.engine(), prompt, answer, statement)
+    fn committed(&self, run: &Answered<'_>) -> Result<Tree, String> {
+        let Statement { sampling, masks } = run.statement;
+        self.0
+            .replay(run.prompt, run.answer, sampling, masks, run.salt)
+            .map(|run| run.tree)
+            .map_err(words)
+    }
+
+    fn segment(&self, run: &Answered<'_>, segment: u32) -> Result<FullRun, String> {
+        segment_run(self.0.engine(), run, segment)
     }
 }
 
@@ -145,19 +168,27 @@ pub(crate) fn mask_root(masks: &[Vec<u8>]) -> B256 {
     tree.root().into()
 }
 
-/// A run of all nodes over prompt and answer.
-pub fn full_run(
+/// Outputs of the nodes of one segment of a run over prompt and answer.
+///
+/// # Errors
+/// Why the run can't be made.
+pub fn segment_run(
     engine: &Engine,
-    prompt: &[u32],
-    answer: &[u32],
-    statement: &Statement,
+    run: &Answered<'_>,
+    segment: u32,
 ) -> Result<FullRun, String> {
-    let (_, fed) = answer.split_last().ok_or("an answer has a token")?;
-    let ids: Result<Vec<i32>, _> = prompt.iter().chain(fed).map(|t| i32::try_from(*t)).collect();
-    let ids = ids.map_err(words)?;
-    let out = u32::try_from(answer.len()).map_err(words)?;
-    let tokens = Tensor::new(vec![ids.len()], Data::I32(ids)).map_err(words)?;
+    let (tokens, out) = fed(run)?;
     engine
-        .run_full_language(&tokens, out, statement)
+        .run_segment(&tokens, out, run.statement, segment)
         .map_err(words)
+}
+
+/// The tokens that a run over prompt and answer takes, and how many of its positions answer.
+pub(crate) fn fed(run: &Answered<'_>) -> Result<(Tensor, u32), String> {
+    let (_, fed) = run.answer.split_last().ok_or("an answer has a token")?;
+    let ids = run.prompt.iter().chain(fed).map(|t| i32::try_from(*t));
+    let ids = ids.collect::<Result<Vec<i32>, _>>().map_err(words)?;
+    let out = u32::try_from(run.answer.len()).map_err(words)?;
+    let tokens = Tensor::new(vec![ids.len()], Data::I32(ids)).map_err(words)?;
+    Ok((tokens, out))
 }

@@ -1,6 +1,8 @@
 //! A network in this process: node, registered model, operator (honest or not), buyer.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub mod language;
+
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -128,6 +130,19 @@ pub fn block<T>(work: impl FnOnce() -> T) -> T {
 
 impl Network {
     pub async fn start(graph: Arc<Graph>, fault: Option<Fault>) -> Self {
+        let options = EngineOptions::default();
+        let model: Box<dyn ModelRunner> = match fault {
+            None => Box::new(HonestModel::new(Arc::clone(&graph), options).unwrap()),
+            Some(fault) => Box::new(FaultyModel::new(&graph, fault, options).unwrap()),
+        };
+        Self::with_model(graph, model, |_| ()).await
+    }
+
+    pub async fn with_model(
+        graph: Arc<Graph>,
+        model: Box<dyn ModelRunner>,
+        change: impl FnOnce(&mut OperatorConfig),
+    ) -> Self {
         let keys: Vec<Key> = (0..5).map(|index| dev_key(index).unwrap()).collect();
         let funded: Vec<_> = keys.iter().map(Key::address).collect();
         let buyer = keys[1].clone();
@@ -148,7 +163,7 @@ impl Network {
             operator: None,
             folder,
         };
-        network.start_operator(fault).await;
+        network.serve(model, change).await;
         block(|| network.register(&keys[4]));
         network
     }
@@ -159,6 +174,14 @@ impl Network {
             None => Box::new(HonestModel::new(Arc::clone(&self.graph), options).unwrap()),
             Some(fault) => Box::new(FaultyModel::new(&self.graph, fault, options).unwrap()),
         };
+        self.serve(model, |_| ()).await;
+    }
+
+    pub async fn serve(
+        &mut self,
+        model: Box<dyn ModelRunner>,
+        change: impl FnOnce(&mut OperatorConfig),
+    ) {
         let mut config = OperatorConfig::new(
             self.folder.path().join("operator"),
             self.node.rpc_url(),
@@ -166,6 +189,7 @@ impl Network {
             Key::from_bytes([0x77; 32]).unwrap(),
         );
         config.poll = Duration::from_millis(20);
+        change(&mut config);
         let operator = block(|| Operator::open(config, vec![model])).unwrap();
         self.operator = Some(operator.start().await.unwrap());
     }
@@ -240,6 +264,12 @@ impl Network {
             status,
             serde_json::from_str(&text).unwrap_or(serde_json::Value::String(text)),
         )
+    }
+
+    pub fn health(&self) -> serde_json::Value {
+        let url = format!("{}/health", self.operator.as_ref().unwrap().url());
+        let mut response = ureq::get(&url).call().unwrap();
+        serde_json::from_str(&response.body_mut().read_to_string().unwrap()).unwrap()
     }
 
     /// Asks, and checks the answer as a buyer would.
