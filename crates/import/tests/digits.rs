@@ -147,7 +147,7 @@ fn every_block_can_be_judged_in_one_transaction() {
         };
         let rows = ty.len(1).min(4096 / ty.dtype.size());
         let macs = weights
-            .checked_div(ty.shape.last().map_or(1, |d| d.at(1) as usize))
+            .checked_div(ty.shape.last().map_or(1, |d| d.at(1.into()) as usize))
             .unwrap_or(0)
             * rows;
         assert!(

@@ -227,7 +227,7 @@ pub fn build(
     let angles: Vec<i32> = rope::table(max_seq, c.head_size, c.rope_base)
         .chunks_exact(c.head_size / 2)
         .flat_map(|row| {
-            let part = |f: fn(&(f64, f64)) -> f64| row.iter().map(move |a| f(a));
+            let part = |f: fn(&(f64, f64)) -> f64| row.iter().map(f);
             part(|a| a.0).chain(part(|a| a.1))
         })
         .map(|v| round_i32(v * 16_384.0))

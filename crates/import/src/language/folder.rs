@@ -178,10 +178,7 @@ fn directory(name: &str, file: &Shared) -> Result<Vec<(String, Place)>, ImportEr
         }
         let place = Place {
             dims: info.shape.clone(),
-            ty: match element_type(&tensor, info.dtype) {
-                Ok(ty) => ty,
-                Err(e) => return Err(e),
-            },
+            ty: element_type(&tensor, info.dtype)?,
             file: Arc::clone(file),
             start: 8 + header + info.data_offsets.0,
         };

@@ -140,11 +140,14 @@ impl Recipe {
     }
 }
 
+/// Token windows.
+pub type Windows = Vec<Vec<u32>>;
+
 /// Calibration windows and held-out windows of our own text, in the model's tokens.
 ///
 /// # Errors
 /// [`ImportError::Malformed`] when the tokenizer refuses.
-pub fn windows(checkpoint: &Checkpoint) -> Result<(Vec<Vec<u32>>, Vec<Vec<u32>>), ImportError> {
+pub fn windows(checkpoint: &Checkpoint) -> Result<(Windows, Windows), ImportError> {
     let bad = |e: assay_text::TextError| ImportError::malformed("tokenizer", e.to_string());
     let tokenizer = assay_text::Tokenizer::from_json(&checkpoint.text.tokenizer).map_err(bad)?;
     let vocabulary = checkpoint.weights.config.vocabulary as u32;

@@ -138,11 +138,14 @@ pub(super) struct Place {
     pub start: usize,
 }
 
+/// Finds a tensor by name.
+pub(super) type Find<'a> = Box<dyn Fn(&str) -> Option<Place> + 'a>;
+
 /// Hands out tensors by name and remembers which.
 pub(super) struct Shelf<'a> {
     pub names: Names,
     pub pairing: Pairing,
-    pub find: Box<dyn Fn(&str) -> Option<Place> + 'a>,
+    pub find: Find<'a>,
     pub taken: HashSet<String>,
 }
 
