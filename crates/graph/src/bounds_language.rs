@@ -17,9 +17,9 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct Unit {
     /// Gain of each channel.
-    gains: Vec<i64>,
-    /// Bias of each channel.
-    biases: Vec<i64>,
+    gains: Vec<i32>,
+    /// Bias of each channel; empty when all are 0.
+    biases: Vec<i32>,
     /// Right shift after them.
     shift: i8,
 }
@@ -35,22 +35,44 @@ fn scaled(v: u128, shift: i8) -> i64 {
     i64::try_from(v).unwrap_or(i64::MAX)
 }
 
+/// Sums of the positive and of the negative values; at most 2^24 values of 17 bits, so nothing wraps.
+fn halves(values: &[i32]) -> (i64, i64) {
+    values.iter().fold((0i64, 0i64), |(up, down), v| {
+        let v = i64::from(*v);
+        (up.wrapping_add(v.max(0)), down.wrapping_add(v.min(0)))
+    })
+}
+
+/// `Σ (q·g)²`; products are below 2^31, so eight squares fit 64 bits.
+fn squares(values: &[i32], gains: &[i32]) -> u128 {
+    values
+        .chunks(8)
+        .zip(gains.chunks(8))
+        .map(|(q, g)| {
+            let part = q.iter().zip(g).fold(0u64, |sum, (q, g)| {
+                let product = u64::from(q.wrapping_mul(*g).unsigned_abs());
+                sum.wrapping_add(product.wrapping_mul(product))
+            });
+            u128::from(part)
+        })
+        .sum()
+}
+
 impl Unit {
-    /// Largest |Σ q·z| for any subset of the columns.
-    fn bound(&self, q: impl Iterator<Item = i64> + Clone) -> i64 {
-        let (mut squares, mut ones, mut biases) = (0u128, 0u64, 0u128);
-        for ((q, g), b) in q.zip(&self.gains).zip(&self.biases) {
-            // |q·g| < 2^31, so its square fits 64 bits
-            squares += u128::from((q * g).unsigned_abs().pow(2));
-            ones += q.unsigned_abs();
-            biases += u128::from((q * b).unsigned_abs());
-        }
+    /// Largest |Σ q·z| for any subset of the columns; `|q| ≤ 2^15`.
+    fn bound(&self, q: &[i32]) -> i64 {
+        let (up, down) = halves(q);
+        let biases: u128 = q
+            .iter()
+            .zip(&self.biases)
+            .map(|(q, b)| u128::from((i64::from(*q) * i64::from(*b)).unsigned_abs()))
+            .sum();
         let length = (1u128 << 15) + (self.gains.len() as u128).isqrt() / 2 + 1;
-        let dot = (squares.isqrt() + 1)
+        let dot = (squares(q, &self.gains).isqrt() + 1)
             .saturating_mul(length)
             .saturating_add(biases);
         // each z is rounded by at most one half
-        scaled(dot, self.shift).saturating_add(i64::try_from(ones / 2 + 1).unwrap_or(i64::MAX))
+        scaled(dot, self.shift).saturating_add((up - down) / 2 + 1)
     }
 }
 
@@ -60,13 +82,16 @@ impl Pass<'_> {
         let Op::RmsNorm { params, out, .. } = &node.op else {
             return None;
         };
-        let (gains, biases) = self
+        let (gains, mut biases): (Vec<i32>, Vec<i32>) = self
             .constant(*params)
             .ok()?
             .norm()
             .into_iter()
-            .map(|(g, b)| (i64::from(g), i64::from(b)))
+            .map(|(g, b)| (i32::from(g), b))
             .unzip();
+        if biases.iter().all(|b| *b == 0) {
+            biases.clear();
+        }
         Some(Unit {
             gains,
             biases,
@@ -114,7 +139,7 @@ impl Pass<'_> {
         let mut acc = interval(row, x);
         if let Some(unit) = unit {
             let bound = unit
-                .bound(row.values.iter().map(|q| i64::from(*q)))
+                .bound(&row.values)
                 .saturating_add(i64::from(row.bias).abs());
             acc = (acc.0.max(-bound), acc.1.min(bound));
         }
@@ -142,16 +167,19 @@ impl Pass<'_> {
     /// Whether `Σ q_h·x` and `Σ q_l·x + 2^(shift−1)` stay within [`A_MAX`], `q = 16·q_h + q_l`, `−8 ≤ q_l ≤ 7`.
     fn two_limbs(row: &RowValues, shift: i8, x: Range, unit: Option<&Unit>) -> bool {
         let peak = x.0.abs().max(x.1.abs());
-        let bound = |limb: fn(i64) -> i64| {
-            let values = row.values.iter().map(|q| limb(i64::from(*q)));
-            let sum: i64 = values.clone().map(i64::abs).sum();
-            let sum = sum.saturating_mul(peak);
-            let rest = limb(i64::from(row.bias)).abs();
-            unit.map_or(sum, |u| sum.min(u.bound(values)))
-                .saturating_add(rest)
+        let high_of = |q: i64| (q + 8) >> 4;
+        let bound = |values: Vec<i32>, bias: i64| {
+            let (up, down) = halves(&values);
+            let sum = (up - down).saturating_mul(peak);
+            unit.map_or(sum, |u| sum.min(u.bound(&values)))
+                .saturating_add(bias.abs())
         };
-        let high = bound(|q| (q + 8) >> 4);
-        let low = bound(|q| q - (((q + 8) >> 4) << 4));
+        let bias = i64::from(row.bias);
+        let values = row.values.iter();
+        let high = values.clone().map(|q| (q + 8) >> 4).collect();
+        let high = bound(high, high_of(bias));
+        let low = values.map(|q| q - (((q + 8) >> 4) << 4)).collect();
+        let low = bound(low, bias - 16 * high_of(bias));
         high <= A_MAX && low.saturating_add(1 << (shift - 1)) <= A_MAX
     }
 
@@ -280,14 +308,7 @@ impl Pass<'_> {
 /// Range of `bias + Σ w·x` and of all its partial sums for `x` in `[lo, hi]`.
 fn interval(row: &RowValues, (lo, hi): Range) -> Range {
     let (lo, hi) = (lo.min(0), hi.max(0));
-    let (mut positive, mut negative) = (0i64, 0i64);
-    for v in &row.values {
-        if *v > 0 {
-            positive += i64::from(*v);
-        } else {
-            negative += i64::from(*v);
-        }
-    }
+    let (positive, negative) = halves(&row.values);
     let bias = i64::from(row.bias);
     (
         bias.min(0) + positive * lo + negative * hi,
