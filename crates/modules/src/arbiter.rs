@@ -114,12 +114,8 @@ pub trait Arbiter: Send + Sync {
     ///
     /// # Errors
     /// `leaf` is no leaf of that run.
-    fn segment_of(
-        &self,
-        structure: &[u8],
-        size: RunSize,
-        leaf: u64,
-    ) -> Result<SegmentInfo, String>;
+    fn segment_of(&self, structure: &[u8], size: RunSize, leaf: u64)
+    -> Result<SegmentInfo, String>;
 
     /// Judges a case.
     ///

@@ -52,7 +52,7 @@ pub(crate) enum Admission {
     /// It was answered before.
     Known(Box<Answer>),
     /// It is to be answered.
-    New(Box<Admitted>, Option<Spoken>),
+    New(Box<Admitted>, Option<Box<Spoken>>),
 }
 
 /// What the chain and the configuration fix for one job.
@@ -74,11 +74,17 @@ impl Shared {
         if let Some(answer) = self.repeated(&question)? {
             return Ok(Admission::Known(Box::new(answer)));
         }
-        let spoken = match model.language() {
-            Some(language) => Some(check_spoken(language, &question)?),
-            None => None,
-        };
+        let language = model.language();
+        let spoken = language.map(|language| check_spoken(language, &question));
+        let mut spoken = spoken.transpose()?.map(Box::new);
         let (terms, reservation) = self.check_terms(&question, requester)?;
+        // Some work already, so it comes last.
+        if let (Some(language), Some(spoken), Some(grammar)) =
+            (language, &mut spoken, &question.grammar)
+        {
+            let masks = language.constraint(grammar).map_err(Refusal::Grammar)?;
+            spoken.masks = Some(masks);
+        }
         let admitted = Admitted {
             long: spoken.is_some() || question.request.is_open(),
             question,
@@ -290,7 +296,6 @@ impl Shared {
         let call = IModels::modelCall { modelId: model_id };
         Ok(self.client.call(MODELS, &call)?.price)
     }
-
 }
 
 /// Everything that depends on the language model alone: statement, grammar, prompt.
@@ -312,7 +317,10 @@ fn check_spoken(model: &LanguageModel, question: &Question) -> Result<Spoken, Re
         )));
     }
     let vocabulary = model.vocabulary();
-    let named = sampling.stop.iter().chain(sampling.bias.iter().map(|b| &b.0));
+    let named = sampling
+        .stop
+        .iter()
+        .chain(sampling.bias.iter().map(|b| &b.0));
     if let Some(token) = named.max().filter(|token| **token >= vocabulary) {
         return Err(Refusal::Statement(format!(
             "it names token {token}, the model has {vocabulary}"
@@ -340,22 +348,25 @@ fn check_spoken(model: &LanguageModel, question: &Question) -> Result<Spoken, Re
             limit,
         });
     }
-    let masks = match &question.grammar {
+    match &question.grammar {
         None if sampling.is_masked() => {
-            return Err(Refusal::Grammar("the statement names one, and there is none in the call".into()));
+            return Err(Refusal::Grammar(
+                "the statement names one, and there is none in the call".into(),
+            ));
         }
-        None => None,
         Some(grammar) if grammar_hash(grammar).0 != sampling.mask_root => {
-            return Err(Refusal::Grammar("it is not the one that the statement names".into()));
+            return Err(Refusal::Grammar(
+                "it is not the one that the statement names".into(),
+            ));
         }
-        Some(grammar) => Some(model.constraint(grammar).map_err(Refusal::Grammar)?),
-    };
+        _ => {}
+    }
     Ok(Spoken {
         prompt: Prompt {
             tokens,
             sampling,
             salt: question.salt.0,
         },
-        masks,
+        masks: None,
     })
 }

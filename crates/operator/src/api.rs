@@ -12,8 +12,8 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
-use crate::error::RunError;
 use crate::admit::Question;
+use crate::error::RunError;
 use crate::issue::Answer;
 use crate::language::Masks;
 use crate::operator::Shared;

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use crate::admit::{Admission, Admitted, Question, Spoken};
 use crate::api::{Failure, RunResponse, Waiting, failure, run_error};
+use crate::error::RunError;
 use crate::issue::Answer;
 use crate::language::{LogProbs, Talk, TalkEvent, tokens_of};
 use crate::model::Execution;
@@ -88,11 +89,11 @@ impl Conversation {
     fn begin(
         shared: Arc<Shared>,
         admitted: Arc<Admitted>,
-        spoken: Spoken,
+        spoken: Box<Spoken>,
         waiting: Waiting,
-    ) -> Result<Self, Response> {
+    ) -> Result<Self, RunError> {
         let question = &admitted.question;
-        let unknown = || crate::api::refusal(&Refusal::UnknownModel(question.model_id));
+        let unknown = || Refusal::UnknownModel(question.model_id);
         let model = shared.models.get(&question.model_id).ok_or_else(unknown)?;
         let language = model.language().ok_or_else(unknown)?;
         let (sender, events) = unbounded_channel();
@@ -103,9 +104,7 @@ impl Conversation {
             stop: admitted.reservation.stop(),
             events: sender,
         };
-        language
-            .speak(talk)
-            .map_err(|error| failure(Failure::Failed(error.to_string())))?;
+        language.speak(talk)?;
         Ok(Self {
             stopping: shared.stopping.subscribe(),
             shared,
@@ -172,7 +171,7 @@ pub(crate) async fn run(
     };
     let mut conversation = match Conversation::begin(shared, admitted, spoken, waiting) {
         Ok(conversation) => conversation,
-        Err(response) => return response,
+        Err(error) => return run_error(error),
     };
     if stream {
         return events(job, conversation);
@@ -222,10 +221,9 @@ enum Stage {
 fn events(job: B256, conversation: Conversation) -> Response {
     let stream = stream::unfold(Stage::Start(conversation), move |stage| async move {
         match stage {
-            Stage::Start(conversation) => Some((
-                event("start", &Start { job }),
-                Stage::Tokens(conversation),
-            )),
+            Stage::Start(conversation) => {
+                Some((event("start", &Start { job }), Stage::Tokens(conversation)))
+            }
             Stage::Tokens(mut conversation) => Some(match conversation.next().await {
                 Step::Token(id, probs) => (
                     event("token", &Token::new(id, probs)),

@@ -11,8 +11,8 @@ use assay_graph::layout::Layout;
 use assay_graph::ops::{Source, element};
 use assay_graph::trace::{Family, Tree, input_commit};
 use assay_graph::{
-    Const, ConstId, Data, Extent, Graph, GraphError, NodeId, Sampling, Statement, Structure, Tensor,
-    eval,
+    Const, ConstId, Data, Extent, Graph, GraphError, NodeId, Sampling, Statement, Structure,
+    Tensor, eval,
 };
 
 use crate::OperatorError;
@@ -152,9 +152,8 @@ impl ModelRunner for FaultyModel {
             .map_err(|error| self.failed(error))?;
         let outputs = match self.flip {
             None => outputs,
-            Some(flip) => {
-                flipped(&self.served, (seq.into(), None), outputs, flip).map_err(|error| self.failed(error))?
-            }
+            Some(flip) => flipped(&self.served, (seq.into(), None), outputs, flip)
+                .map_err(|error| self.failed(error))?,
         };
         Ok(FullRun { outputs, seq })
     }

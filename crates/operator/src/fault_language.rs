@@ -6,7 +6,7 @@ use alloy_primitives::B256;
 use assay_engine::{EngineOptions, FullRun, Sequence};
 use assay_graph::layout::Layout;
 use assay_graph::trace::{Family, Tree, input_commit, output_commit};
-use assay_graph::{Const, ConstKind, Data, DType, Extent, Graph, Statement, Tensor};
+use assay_graph::{Const, ConstKind, DType, Data, Extent, Graph, Statement, Tensor};
 
 use crate::OperatorError;
 use crate::fault::flipped;
@@ -91,11 +91,10 @@ impl LanguageModel {
             LanguageFault::OtherGraph(other) => Arc::clone(other),
             _ => Arc::clone(graph),
         };
-        let inner =
-            HonestSpeaker::new(served, options).map_err(|reason| OperatorError::Model {
-                model_id: B256::from(graph.model_id()),
-                reason,
-            })?;
+        let inner = HonestSpeaker::new(served, options).map_err(|reason| OperatorError::Model {
+            model_id: B256::from(graph.model_id()),
+            reason,
+        })?;
         let speaker = FaultySpeaker {
             registered: Arc::clone(graph),
             inner,
@@ -115,7 +114,8 @@ impl FaultySpeaker {
         };
         match &self.fault {
             LanguageFault::ShortPrompt { dropped, .. } => {
-                lie.prompt.drain(..*dropped.min(&prompt.len().saturating_sub(1)));
+                lie.prompt
+                    .drain(..*dropped.min(&prompt.len().saturating_sub(1)));
             }
             LanguageFault::OtherSeed => lie.statement.sampling.seed[0] ^= 1,
             LanguageFault::NoMasks => lie.statement.masks.iter_mut().for_each(|m| m.fill(0xff)),
@@ -380,5 +380,6 @@ fn coarse(constant: &Const, dropped: u8) -> Result<Const, String> {
         let codes = row.iter_mut().skip(ROW_HEADER + groups);
         codes.take(bytes_of_codes).for_each(|byte| *byte &= mask);
     }
-    Const::new(kind, bytes.into()).ok_or_else(|| "the changed constant has no valid form".to_owned())
+    Const::new(kind, bytes.into())
+        .ok_or_else(|| "the changed constant has no valid form".to_owned())
 }

@@ -37,11 +37,11 @@ pub use error::{OperatorError, Refusal, RunError};
 pub use fault::{Fault, FaultyModel};
 #[cfg(feature = "fault-injection")]
 pub use fault_language::{FaultySpeaker, LanguageFault, with_fewer_bits};
-pub use ledger::{Job, JobState, Ledger};
 pub use language::{
-    Answered, Grammars, HonestSpeaker, LanguageModel, LogProbs, MAX_ALTERNATIVES, MaskSource, Masks, Pace, Prompt,
-    Speaker, Talk, TalkEvent, log_probs, segment_run, token_bytes, tokens_of,
+    Answered, Grammars, HonestSpeaker, LanguageModel, LogProbs, MAX_ALTERNATIVES, MaskSource,
+    Masks, Pace, Prompt, Speaker, Talk, TalkEvent, log_probs, segment_run, token_bytes, tokens_of,
 };
+pub use ledger::{Job, JobState, Ledger};
 pub use model::{Execution, HonestModel, ModelRunner, block_bytes, input_tensor};
 pub use operator::{Operator, Running};
 pub use wal::WriteAheadLog;

@@ -141,7 +141,10 @@ pub fn input_tensor(ty: &TensorType, max_seq: u32, bytes: &[u8]) -> Result<Tenso
             Dim::Seq | Dim::Out => 1,
         })
         .product();
-    let has_positions = ty.shape.iter().any(|dim| matches!(dim, Dim::Seq | Dim::Out));
+    let has_positions = ty
+        .shape
+        .iter()
+        .any(|dim| matches!(dim, Dim::Seq | Dim::Out));
     let unit = per_position.saturating_mul(ty.dtype.size()).max(1);
     let positions = bytes.len() / unit;
     let wanted = if has_positions {

@@ -61,9 +61,10 @@ fn sampling_fact(receipt: &Receipt, statement: &Result<Sampling, Missing>) -> Fa
             NAME,
             "the sampling statement in the bundle is not the one of the receipt",
         ),
-        Err(Missing::Malformed(why)) => {
-            Fact::contradicted(NAME, format!("the receipt names a statement of no meaning: {why}"))
-        }
+        Err(Missing::Malformed(why)) => Fact::contradicted(
+            NAME,
+            format!("the receipt names a statement of no meaning: {why}"),
+        ),
     }
 }
 
@@ -96,7 +97,10 @@ fn length_fact(bundle: &Bundle, statement: Option<&Sampling>) -> Fact {
     const NAME: &str = "length";
     let receipt = &bundle.receipt;
     let Some(statement) = statement else {
-        return Fact::not_shown(NAME, "the length of the answer needs the sampling statement");
+        return Fact::not_shown(
+            NAME,
+            "the length of the answer needs the sampling statement",
+        );
     };
     if receipt.n_out > statement.max_out {
         return Fact::contradicted(
@@ -121,7 +125,12 @@ fn length_fact(bundle: &Bundle, statement: Option<&Sampling>) -> Fact {
             ),
         );
     }
-    let stops = |word: &[u8; 4]| statement.stop.binary_search(&u32::from_le_bytes(*word)).is_ok();
+    let stops = |word: &[u8; 4]| {
+        statement
+            .stop
+            .binary_search(&u32::from_le_bytes(*word))
+            .is_ok()
+    };
     match words.iter().position(stops) {
         Some(first) if first + 1 < words.len() => Fact::contradicted(
             NAME,

@@ -9,8 +9,8 @@ use assay_operator::{JobResponse, Masks, input_tensor};
 use assay_receipt::{Receipt, opens_input, opens_output};
 use assay_wallet::ChainClient;
 
-use crate::{WatcherError, language};
 use crate::models::Loaded;
+use crate::{WatcherError, language};
 
 /// Largest answer of an operator: hex of input and output, bytes.
 const MAX_ANSWER: u64 = 64 << 20;

@@ -113,16 +113,13 @@ pub(crate) fn replay(
 pub(crate) fn goes_on(sampling: &Sampling, answer: &[u32]) -> bool {
     let ends = |token: &u32| sampling.stop.binary_search(token).is_ok();
     answer.len() > sampling.max_out as usize
-        || answer.split_last().is_some_and(|(_, before)| before.iter().any(ends))
+        || answer
+            .split_last()
+            .is_some_and(|(_, before)| before.iter().any(ends))
 }
 
 /// First answered position whose mask is not the one of the grammar, as far as grammar and vocabulary are at hand.
-fn other_mask(
-    model: &Loaded,
-    job: &JobData,
-    statement: &Statement,
-    answer: &[u32],
-) -> Option<u32> {
+fn other_mask(model: &Loaded, job: &JobData, statement: &Statement, answer: &[u32]) -> Option<u32> {
     let (grammars, grammar) = (model.grammars.as_ref()?, job.grammar.as_ref()?);
     if grammar_hash(grammar).0 != statement.sampling.mask_root {
         return None;

@@ -43,7 +43,11 @@ impl Honest {
     fn new() -> Self {
         let graph = graphs::language_graph(9, 1, 32);
         let masks: Vec<Vec<u8>> = (0..OUT as usize)
-            .map(|i| (0..9).map(|b| 0x55u8.rotate_left((i + b) as u32) | 0x18).collect())
+            .map(|i| {
+                (0..9)
+                    .map(|b| 0x55u8.rotate_left((i + b) as u32) | 0x18)
+                    .collect()
+            })
             .collect();
         let statement = Statement {
             sampling: Sampling {
@@ -88,7 +92,10 @@ impl Honest {
 
     /// Evidence for an element, by a challenger that believes `statement`.
     fn evidence(&self, node: u32, element: u64, statement: &Statement) -> Evidence {
-        let (committed, own) = (TreeView::new(&self.committed), TreeView::new(&self.segment.1));
+        let (committed, own) = (
+            TreeView::new(&self.committed),
+            TreeView::new(&self.segment.1),
+        );
         let prover = Prover {
             graph: &self.graph,
             trees: &self.trees,
@@ -169,7 +176,11 @@ fn another_statement_or_mask_is_not_heard() {
     let (mut sampled, mut masked) = (0, 0);
     for (node, element, block) in honest.elements() {
         let good = honest.evidence(node, element, &honest.statement);
-        assert_eq!(honest.judge(node, block, &good), Ok(Verdict::AsserterRight), "node {node}");
+        assert_eq!(
+            honest.judge(node, block, &good),
+            Ok(Verdict::AsserterRight),
+            "node {node}"
+        );
         let refuse = |evidence: &Evidence, what: &str| {
             let outcome = honest.judge(node, block, evidence);
             assert!(outcome.is_err(), "node {node}: {what}: {outcome:?}");
@@ -255,7 +266,10 @@ fn an_answer_that_ends_where_it_should_is_right() {
         sampling: Some(sampling.encode()),
         ..good.clone()
     };
-    assert_eq!(judge(&with(&honest.statement.sampling)), Ok(Verdict::AsserterRight));
+    assert_eq!(
+        judge(&with(&honest.statement.sampling)),
+        Ok(Verdict::AsserterRight)
+    );
     // Another receipt's statement, by which it would go on too long, is not heard.
     let mut shorter = honest.statement.sampling.clone();
     shorter.max_out = 2;

@@ -40,7 +40,11 @@ impl MaskSource for Source {
 
     fn accept(&mut self, token: u32) -> Result<(), String> {
         self.1 += 1;
-        if token % 2 == 0 { Ok(()) } else { Err("odd".into()) }
+        if token.is_multiple_of(2) {
+            Ok(())
+        } else {
+            Err("odd".into())
+        }
     }
 }
 

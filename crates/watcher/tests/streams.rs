@@ -72,7 +72,10 @@ async fn a_stream_says_the_tokens_of_its_receipt() {
         // Without probabilities there are none.
         let plain = Call::new(prompt(9), sampling(3)).salted(2).streamed();
         let (_, tokens, _) = Events::open(&network, &plain.ask(&network)).unwrap().all();
-        assert_eq!(tokens[0], json!({"id": tokens[0]["id"], "logprob": null, "top": []}));
+        assert_eq!(
+            tokens[0],
+            json!({"id": tokens[0]["id"], "logprob": null, "top": []})
+        );
     });
 }
 
@@ -157,7 +160,10 @@ impl Speaker for Odd {
         let mut inner: Vec<&mut Sequence> = batch.iter_mut().map(|s| &mut s.0).collect();
         self.inner.step(&mut inner, chunk)?;
         // After the pass, so that the others have been advanced and must begin anew.
-        assert!(!firsts.iter().any(|(t, said)| *t == PANICS && *said > 2), "on purpose");
+        assert!(
+            !firsts.iter().any(|(t, said)| *t == PANICS && *said > 2),
+            "on purpose"
+        );
         if firsts.iter().any(|(t, said)| *t == FAILS && *said > 4) {
             return Err("on purpose".into());
         }
@@ -197,7 +203,8 @@ impl Speaker for Odd {
 async fn odd(pause: Duration, queue: usize) -> Network {
     let graph = speaker(1, 2);
     let inner = HonestSpeaker::new(Arc::clone(&graph), EngineOptions::default()).unwrap();
-    let model = LanguageModel::with_speaker(&graph, Arc::new(Odd { inner, pause }), Pace::default());
+    let model =
+        LanguageModel::with_speaker(&graph, Arc::new(Odd { inner, pause }), Pace::default());
     let model = Box::new(model.unwrap());
     Network::with_model(graph, model, |config| config.queue = queue).await
 }
@@ -271,7 +278,10 @@ async fn an_answer_can_be_stopped_and_cancelled() {
         assert_eq!(post(&network, &format!("/v1/run/{job}/stop")), 404);
         assert_eq!(post(&network, "/v1/run/junk/stop"), 404);
         // Cancelled: no receipt, no fee, and its place is the next one's.
-        let ask = Call::new(prompt(9), sampling(100)).salted(1).streamed().ask(&network);
+        let ask = Call::new(prompt(9), sampling(100))
+            .salted(1)
+            .streamed()
+            .ask(&network);
         let mut events = Events::open(&network, &ask).unwrap();
         (0..4).for_each(|_| assert!(events.next().is_some()));
         drop(events);
@@ -283,7 +293,10 @@ async fn an_answer_can_be_stopped_and_cancelled() {
         let next = Call::new(prompt(9), sampling(5)).salted(2).answer(&network);
         assert_eq!(next.receipt.seq, 2);
         network.wait_for(next.claim_id, &[ASSERTED]);
-        assert_eq!(before - network.escrow(&network.buyer), U256::from(2 * PRICE));
+        assert_eq!(
+            before - network.escrow(&network.buyer),
+            U256::from(2 * PRICE)
+        );
         // The cancelled request may be sent again.
         let short = Ask {
             stream: false,
@@ -321,9 +334,17 @@ async fn each_false_question_is_refused_by_name() {
                 ..ask.clone()
             };
             let (have, _, body) = Events::open(&network, &streamed).err().unwrap();
-            assert_eq!((have, body["code"].as_str()), (status, Some(code)), "{body}");
+            assert_eq!(
+                (have, body["code"].as_str()),
+                (status, Some(code)),
+                "{body}"
+            );
             let (have, body) = network.post(&serde_json::to_value(&ask).unwrap());
-            assert_eq!((have, body["code"].as_str()), (status, Some(code)), "{body}");
+            assert_eq!(
+                (have, body["code"].as_str()),
+                (status, Some(code)),
+                "{body}"
+            );
         };
         let good = || Call::new(prompt(9), sampling(5));
         let with = |change: &dyn Fn(&mut Sampling)| {
@@ -337,9 +358,17 @@ async fn each_false_question_is_refused_by_name() {
             ask
         };
         refused(ask(&|a| a.sampling = None), 400, "sampling");
-        refused(ask(&|a| a.sampling = Some(vec![1, 2, 3].into())), 400, "sampling");
+        refused(
+            ask(&|a| a.sampling = Some(vec![1, 2, 3].into())),
+            400,
+            "sampling",
+        );
         let other = sampling(6).encode();
-        refused(ask(&|a| a.sampling = Some(other.clone().into())), 400, "sampling");
+        refused(
+            ask(&|a| a.sampling = Some(other.clone().into())),
+            400,
+            "sampling",
+        );
         refused(with(&|s| s.temperature = u32::MAX), 400, "sampling");
         refused(with(&|s| s.top_p = 0), 400, "sampling");
         refused(with(&|s| s.repetition = 0), 400, "sampling");
@@ -350,9 +379,21 @@ async fn each_false_question_is_refused_by_name() {
         refused(ask(&|a| a.logprobs = Some(21)), 400, "sampling");
         refused(with(&|s| s.max_out = 153), 400, "context");
         refused(with(&|s| s.max_out = u32::MAX), 400, "context");
-        refused(Call::new(prompt(161), sampling(1)).ask(&network), 400, "context");
-        refused(Call::new(Vec::new(), sampling(1)).ask(&network), 400, "input");
-        refused(Call::new(vec![3, VOCABULARY], sampling(1)).ask(&network), 400, "input");
+        refused(
+            Call::new(prompt(161), sampling(1)).ask(&network),
+            400,
+            "context",
+        );
+        refused(
+            Call::new(Vec::new(), sampling(1)).ask(&network),
+            400,
+            "input",
+        );
+        refused(
+            Call::new(vec![3, VOCABULARY], sampling(1)).ask(&network),
+            400,
+            "input",
+        );
         refused(with(&|s| s.mask_root = [1; 32]), 400, "grammar");
         refused(ask(&|a| a.grammar = Some(vec![1].into())), 400, "grammar");
         refused(good().constrained(b"x").ask(&network), 400, "grammar");

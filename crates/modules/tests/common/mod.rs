@@ -11,8 +11,7 @@ use assay_abi::{
 };
 use assay_modules::tree::{leaf_hash, node_hash, padding, root_of};
 use assay_modules::{
-    Arbiter, Call, Case, GenesisParams, ModelInfo, Modules, Outcome, RunSize, SegmentInfo,
-    Verdict,
+    Arbiter, Call, Case, GenesisParams, ModelInfo, Modules, Outcome, RunSize, SegmentInfo, Verdict,
 };
 use assay_storage::{MemoryStorage, Storage};
 use secp256k1::{Message, SECP256K1, SecretKey};

@@ -21,9 +21,9 @@ use crate::model::{Execution, ModelRunner};
 pub use logprobs::{LogProbs, MAX_ALTERNATIVES, log_probs};
 pub use masks::{Grammars, MaskSource, Masks};
 pub use schedule::{Pace, Talk, TalkEvent};
+pub use speaker::{Answered, HonestSpeaker, Speaker, segment_run};
 #[cfg(feature = "fault-injection")]
 pub(crate) use speaker::{fed, mask_root};
-pub use speaker::{Answered, HonestSpeaker, Speaker, segment_run};
 
 use schedule::Scheduler;
 
@@ -40,7 +40,9 @@ pub struct LanguageModel {
 
 impl std::fmt::Debug for LanguageModel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("LanguageModel").field(&self.model_id).finish()
+        f.debug_tuple("LanguageModel")
+            .field(&self.model_id)
+            .finish()
     }
 }
 
@@ -87,7 +89,10 @@ impl LanguageModel {
             reason: reason.to_owned(),
         };
         let structure = graph.structure();
-        let tokens = structure.types.first().filter(|_| structure.is_generative());
+        let tokens = structure
+            .types
+            .first()
+            .filter(|_| structure.is_generative());
         let vocabulary = tokens
             .and_then(|ty| u32::try_from(ty.hi).ok()?.checked_add(1))
             .ok_or_else(|| failed("the graph generates no tokens"))?;

@@ -186,7 +186,9 @@ impl<S: Speaker> Desk<S> {
         };
         tracing::warn!(target: "assay::operator", reason, answers = batch.len(), "a pass failed");
         if let [_] = batch.as_slice() {
-            self.active.drain(..).for_each(|one| fail(&one.talk, reason.clone()));
+            self.active
+                .drain(..)
+                .for_each(|one| fail(&one.talk, reason.clone()));
             return;
         }
         for mut one in std::mem::take(&mut self.active) {
@@ -230,11 +232,7 @@ impl<S: Speaker> Desk<S> {
 
 /// Begins an answer anew, alone, up to where it was and one pass further. The same tokens come out: nothing in them
 /// depends on who shared a pass.
-fn again<S: Speaker>(
-    speaker: &S,
-    one: &mut Active<S::Speech>,
-    chunk: usize,
-) -> Result<(), String> {
+fn again<S: Speaker>(speaker: &S, one: &mut Active<S::Speech>, chunk: usize) -> Result<(), String> {
     let mut speech = speaker.start(&one.talk.prompt)?;
     for (index, said) in one.said.iter().enumerate() {
         while speaker.pending(&speech) > 0 {

@@ -172,11 +172,7 @@ pub(crate) fn mask_root(masks: &[Vec<u8>]) -> B256 {
 ///
 /// # Errors
 /// Why the run can't be made.
-pub fn segment_run(
-    engine: &Engine,
-    run: &Answered<'_>,
-    segment: u32,
-) -> Result<FullRun, String> {
+pub fn segment_run(engine: &Engine, run: &Answered<'_>, segment: u32) -> Result<FullRun, String> {
     let (tokens, out) = fed(run)?;
     engine
         .run_segment(&tokens, out, run.statement, segment)
