@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let say = |what: &str| println!("{:7.2} s  {what}", clock.elapsed().as_secs_f64());
     let file = Arc::new(fs::read(&model)?);
     let checkpoint = Checkpoint::from_gguf("model.gguf", &file)?;
-    let mut widths = Widths::default();
+    let mut widths = Widths::of(&checkpoint.weights.config);
     if let Ok(bits) = std::env::var("PRODUCT") {
         widths.product = bits.parse()?;
     }

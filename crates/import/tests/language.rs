@@ -257,6 +257,10 @@ fn smollm2_is_imported_from_the_cache() {
         return;
     }
     let model = assay_import::open("smollm2", &cache, &mut Quiet).unwrap();
+    assert_eq!(
+        hex::encode(model.id()),
+        "2044598ffc186be524546f219c174ffadca58afdd658a4227e5e10ed11223f0b"
+    );
     let language = model.language().unwrap();
     assert_eq!((language.context, language.vocabulary), (8_192, 49_152));
     assert!(language.template.is_some());

@@ -62,6 +62,21 @@ impl Default for Widths {
     }
 }
 
+impl Widths {
+    /// Defaults for a size: the wider the feed-forward layer, the fewer bits its product has and the more the weights behind it, whose accumulator both share.
+    pub fn of(config: &Config) -> Self {
+        let product = match config.feed {
+            ..2_172 => 14,
+            2_172..4_344 => 13,
+            _ => 12,
+        };
+        Self {
+            product,
+            ..Self::default()
+        }
+    }
+}
+
 /// A decoder as a graph.
 #[derive(Clone, Debug)]
 pub struct Decoder {

@@ -232,12 +232,12 @@ pub fn import_language(
 ) -> Result<Model, ImportError> {
     let weights = &checkpoint.weights;
     let config = &weights.config;
-    let mut own;
+    let own;
     let recipe = match recipe {
         Some(recipe) => recipe,
         None => {
-            own = Recipe::calibrate(checkpoint, Widths::default(), progress)?;
-            &mut own
+            own = Recipe::calibrate(checkpoint, Widths::of(config), progress)?;
+            &own
         }
     };
     progress.start("quantising", None);
