@@ -165,16 +165,16 @@ pub(crate) struct AtArgs {
     pub(crate) offline: bool,
 }
 
-/// How an answer is sampled; the gateway's defaults where nothing is given.
+/// How an answer is sampled; the gateway's defaults where none are shown.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Sampling")]
 pub(crate) struct SamplingArgs {
     /// 0 to 2; 0 always takes the likeliest token
-    #[arg(long, value_name = "T")]
-    pub(crate) temperature: Option<f64>,
+    #[arg(long, value_name = "T", default_value_t = 0.7)]
+    pub(crate) temperature: f64,
     /// Keep the likeliest tokens that together reach P
-    #[arg(long, value_name = "P")]
-    pub(crate) top_p: Option<f64>,
+    #[arg(long, value_name = "P", default_value_t = 0.95)]
+    pub(crate) top_p: f64,
     /// Keep the K likeliest tokens, 0 keeps all
     #[arg(long, value_name = "K")]
     pub(crate) top_k: Option<u32>,
@@ -218,8 +218,8 @@ impl SamplingArgs {
             }
         };
         Ok(Settings {
-            temperature: self.temperature,
-            top_p: self.top_p,
+            temperature: Some(self.temperature),
+            top_p: Some(self.top_p),
             top_k: self.top_k,
             min_p: self.min_p,
             repeat_penalty: self.repeat_penalty,
@@ -321,14 +321,14 @@ pub(crate) struct VerifyArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelCommand {
-    /// Turn an ONNX file (or a folder with config.json and safetensors) into an integer graph
+    /// Turn a float model into an integer graph: ONNX, GGUF, or a folder with config.json and safetensors
     Import {
-        /// ONNX file or model folder
+        /// ONNX or GGUF file, or model folder
         file: PathBuf,
         /// Name in the local store
         #[arg(long)]
         name: String,
-        /// JSON file of sample inputs; without it scales are chosen from random inputs in [0, 1]
+        /// JSON file of sample inputs of an ONNX model; without it scales are chosen from random inputs in [0, 1]
         #[arg(long, value_name = "FILE")]
         calibrate: Option<PathBuf>,
     },

@@ -23,6 +23,8 @@ pub(crate) struct Client {
 #[derive(Debug)]
 pub(crate) enum Input {
     Text(String),
+    /// A message to a language model.
+    Message(String),
     Tensor(Value),
     Png(Vec<u8>),
 }
@@ -136,6 +138,10 @@ impl Client {
                 "/v1/embeddings",
                 &json!({ "model": model, "input": text, "encoding_format": "float" }),
             ),
+            Input::Message(text) => self.post(
+                "/v1/chat/completions",
+                &json!({ "model": model, "messages": [{ "role": "user", "content": text }] }),
+            ),
             Input::Tensor(tensor) => {
                 self.post("/v1/infer", &json!({ "model": model, "input": tensor }))
             }
@@ -203,6 +209,9 @@ pub(crate) fn words(body: &Value) -> String {
             .filter_map(word)
             .collect::<Vec<_>>()
             .join(", ");
+    }
+    if let Some(text) = body.pointer("/choices/0/message/content") {
+        return text.as_str().unwrap_or_default().to_owned();
     }
     if let Some(vector) = body.pointer("/data/0/embedding") {
         let n = vector.as_array().map_or(0, Vec::len);

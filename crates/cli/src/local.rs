@@ -1,8 +1,14 @@
 //! A whole network in this process around given models: what `up` keeps running, and what `chat` and `run` bring up for their own time.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use alloy_primitives::{B256, U256};
+use assay_abi::{CLAIMS, IClaims};
 use assay_engine::EngineOptions;
 use assay_gateway::{ImportedModel, ModelCodec};
 use assay_graph::Graph;
@@ -101,6 +107,9 @@ pub(crate) fn offers(models: &[Model]) -> Vec<Arc<dyn ModelCodec>> {
         .collect()
 }
 
+/// Longest wait for a receipt to be on the chain before a network stops.
+const SETTLING: Duration = Duration::from_secs(3);
+
 /// Where a local network lives and listens.
 #[derive(Clone, Debug)]
 pub(crate) struct LocalOptions {
@@ -173,6 +182,19 @@ impl Local {
             rpc,
             _announced: announced,
         })
+    }
+
+    /// Waits a little until the operator has brought a receipt to the chain: in a network that is brought up again days later it would come too late.
+    pub(crate) fn settle(&self, claim_id: B256) {
+        let begin = Instant::now();
+        let there = || {
+            let call = IClaims::claimCall { claimId: claim_id };
+            let claim = self.services.chain.call(CLAIMS, &call);
+            claim.is_ok_and(|c| c.state != 0)
+        };
+        while begin.elapsed() < SETTLING && !there() {
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// Stops gateway, operator, watcher and chain, in this order.

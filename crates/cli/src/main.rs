@@ -19,6 +19,7 @@ mod shell;
 mod store;
 mod talk;
 mod units;
+mod wrap;
 
 use std::{io::IsTerminal, process::ExitCode};
 
@@ -33,7 +34,10 @@ use crate::{
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let shell = Shell::new(cli.json, cli.quiet);
-    log_to_stderr(matches!(cli.command, Command::Demo(_)));
+    log_to_stderr(matches!(
+        cli.command,
+        Command::Demo(_) | Command::Chat(_) | Command::Run(_)
+    ));
     match run(cli.command, &shell) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -86,9 +90,9 @@ fn run(command: Command, shell: &Shell) -> anyhow::Result<()> {
     }
 }
 
-/// Logs of the services, as `RUST_LOG` asks; else warnings, and in the demonstration, where operators are *meant* to be challenged, errors alone.
-fn log_to_stderr(demo: bool) {
-    let default = if demo { "error" } else { "warn" };
+/// Logs of the services, as `RUST_LOG` asks; else warnings, and where a person watches something else (in the demonstration operators are *meant* to be challenged) errors alone.
+fn log_to_stderr(quietly: bool) {
+    let default = if quietly { "error" } else { "warn" };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
     tracing_subscriber::fmt()

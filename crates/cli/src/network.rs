@@ -1,6 +1,6 @@
 //! A whole network in one process, as `up` and `demo` run it, and the parts that single commands share.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use alloy_primitives::{Address, U256};
 use assay_abi::{IModels, IStaking, MODELS, STAKING};
@@ -211,6 +211,8 @@ pub(crate) struct Services {
     pub(crate) cast: Cast,
     pub(crate) dir: PathBuf,
     operators: Vec<assay_operator::Running>,
+    /// Where operators of a name listened: one that comes back is found again.
+    addresses: HashMap<String, SocketAddr>,
     watcher: Option<assay_watcher::Running>,
     gateway: Option<assay_gateway::Running>,
 }
@@ -229,6 +231,7 @@ impl Services {
             cast: Cast::new()?,
             dir,
             operators: Vec::new(),
+            addresses: HashMap::new(),
             watcher: None,
             gateway: None,
         })
@@ -254,10 +257,16 @@ impl Services {
         );
         config.window = WINDOW;
         config.poll = std::time::Duration::from_millis(100);
+        if let Some(address) = self.addresses.get(name) {
+            config.listen = *address;
+        }
         let running = assay_operator::Operator::open(config, runners)?
             .start()
             .await?;
         let url = running.url();
+        if let Ok(address) = url.trim_start_matches("http://").parse() {
+            self.addresses.insert(name.to_owned(), address);
+        }
         self.operators.push(running);
         enrol(&self.chain, operator, receipts, &url, bond)?;
         Ok(url)

@@ -30,17 +30,25 @@ pub(crate) fn of(
             Err(_) => return Ok(None),
         },
     };
+    with(model).map(Some)
+}
+
+/// A model ready to run again.
+///
+/// # Errors
+/// When it can't be prepared.
+pub(crate) fn with(model: Model) -> anyhow::Result<Replay> {
     let (graph, options) = (Arc::clone(&model.graph), EngineOptions::default());
     if model.language().is_some() {
         let decoder = Decoder::new(graph, options)?;
-        return Ok(Some(Box::new(move |bundle, salt, input| {
+        return Ok(Box::new(move |bundle, salt, input| {
             language(&model, &decoder, bundle, salt, input)
-        })));
+        }));
     }
     let runner = HonestModel::new(graph, options)?;
-    Ok(Some(Box::new(move |_, salt, input| {
+    Ok(Box::new(move |_, salt, input| {
         single(&model, &runner, salt, input)
-    })))
+    }))
 }
 
 /// A model that answers in one run.

@@ -73,6 +73,14 @@ impl Shell {
         self.talk(&format!("    {}", text.as_ref()));
     }
 
+    /// Words of the story as they come, without an end of line.
+    pub(crate) fn words(&self, text: &str) {
+        if !self.json {
+            let mut out = anstream::stdout().lock();
+            let _ = write!(out, "{text}").and_then(|()| out.flush());
+        }
+    }
+
     /// A quieter line: the why of what was just shown.
     pub(crate) fn why(&self, text: impl AsRef<str>) {
         self.talk(&format!("    {DIM}{}{DIM:#}", text.as_ref()));

@@ -9,7 +9,7 @@ use assay_import::{
 };
 
 use crate::{
-    exit::{Exit, Stop, stop},
+    exit::{Exit, Stop},
     paths,
     shell::Shell,
 };
@@ -104,18 +104,7 @@ impl Store {
         {
             Some((Origin::Imported, m)) => Ok(Model::load(&self.imported_folder(&m.name))?),
             Some((_, m)) => Ok(pull::open(&m.name, &self.cache, &mut Quiet)?),
-            None => {
-                let names: Vec<&str> = all.iter().map(|(_, m)| m.name.as_str()).collect();
-                let hint = match catalogue::find(name) {
-                    Some(entry) => format!("`assay model pull {}` fetches it", entry.id),
-                    None => format!("here: {}; `assay model ls` lists them", names.join(", ")),
-                };
-                Err(
-                    Stop::new(Exit::NotFound, format!("no model `{name}` on this machine"))
-                        .hint(hint)
-                        .into(),
-                )
-            }
+            None => Err(Self::unknown(name, &all)),
         }
     }
 
@@ -155,14 +144,23 @@ impl Store {
     /// [`Exit::NotFound`] when there is none.
     pub(crate) fn manifest(&self, name: &str) -> anyhow::Result<Manifest> {
         let wanted = name.trim_start_matches("0x");
-        let found = self
-            .list()?
-            .into_iter()
-            .find(|(_, m)| m.name == name || m.model_id == wanted);
+        let all = self.list()?;
+        let found = all.iter().find(|(_, m)| m.name == name || m.model_id == wanted);
         match found {
-            Some((_, manifest)) => Ok(manifest),
-            None => stop(Exit::NotFound, format!("no model `{name}` on this machine")),
+            Some((_, manifest)) => Ok(manifest.clone()),
+            None => Err(Self::unknown(name, &all)),
         }
+    }
+
+    fn unknown(name: &str, all: &[(Origin, Manifest)]) -> anyhow::Error {
+        let names: Vec<&str> = all.iter().map(|(_, m)| m.name.as_str()).collect();
+        let hint = match catalogue::find(name) {
+            Some(entry) => format!("`assay pull {}` fetches it", entry.id),
+            None => format!("here: {}; `assay model ls` lists them", names.join(", ")),
+        };
+        Stop::new(Exit::NotFound, format!("no model `{name}` on this machine"))
+            .hint(hint)
+            .into()
     }
 
     /// A model of the catalogue: fetched, verified and imported if it is not here yet.
@@ -170,7 +168,7 @@ impl Store {
     /// # Errors
     /// [`Exit::Unavailable`] when no source can be reached; those of the import.
     pub(crate) fn pull(&self, entry: &Entry, shell: &Shell) -> anyhow::Result<Model> {
-        pull::open(entry.id, &self.cache, &mut Bar { shell, bar: None }).map_err(|e| match e {
+        pull::open(entry.id, &self.cache, &mut Bar::new(shell)).map_err(|e| match e {
             ImportError::Unreachable { .. } => Stop::new(Exit::Unavailable, e)
                 .hint(
                     "a network, or pip with an index, is needed once; files are kept in the cache",
@@ -188,9 +186,15 @@ fn manifest(folder: &Path) -> anyhow::Result<Manifest> {
 }
 
 /// Downloads as a bar on the terminal, and a line each.
-struct Bar<'a> {
+pub(crate) struct Bar<'a> {
     shell: &'a Shell,
     bar: Option<indicatif::ProgressBar>,
+}
+
+impl<'a> Bar<'a> {
+    pub(crate) const fn new(shell: &'a Shell) -> Self {
+        Self { shell, bar: None }
+    }
 }
 
 impl Progress for Bar<'_> {

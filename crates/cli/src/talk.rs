@@ -18,6 +18,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     client::refusal,
     exit::{Exit, Stop, stop},
+    units::{self, USD},
 };
 
 /// Largest event, bytes.
@@ -139,6 +140,9 @@ impl Told {
             if let Some(value) = text(path) {
                 value.clone_into(field);
             }
+        }
+        if let Ok(fee) = units::parse(&self.fee, USD) {
+            self.fee = units::amount(fee, USD);
         }
         if let Some(seed) = chunk.pointer("/assay/seed") {
             self.seed = seed.clone();

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     args::AskArgs,
     client::{Client, Input, words},
+    commands::model::LANGUAGE,
     discover,
     exit::{Exit, Stop, stop},
     receipts,
@@ -19,8 +20,11 @@ pub(crate) fn run(args: &AskArgs, shell: &Shell) -> anyhow::Result<()> {
         &args.api_key,
     );
     let kind = client.model(&args.model)?;
-    let takes_text = kind.pointer("/assay/kind").and_then(Value::as_str) == Some("embedding");
-    let input = input(&args.input, takes_text)?;
+    let kind = kind.pointer("/assay/kind").and_then(Value::as_str);
+    let input = match (input(&args.input, matches!(kind, Some("embedding" | LANGUAGE)))?, kind) {
+        (Input::Text(text), Some(LANGUAGE)) => Input::Message(text),
+        (input, _) => input,
+    };
     let reply = client.ask(&args.model, &input)?;
     let bundle = client.bundle(&reply.receipt)?;
     let path = receipts::keep(&bundle, args.receipt.as_deref())?;

@@ -287,8 +287,9 @@ impl Chat<'_> {
             .last
             .as_ref()
             .map(|(told, _)| format!(" · assay verify {}", receipts::short_prefix(&told.receipt)));
+        let word = if answers == 1 { "answer" } else { "answers" };
         format!(
-            "{answers} answers · {} tokens · {}{}",
+            "{answers} {word} · {} tokens · {}{}",
             group(tokens),
             usd(fees),
             last.unwrap_or_default()

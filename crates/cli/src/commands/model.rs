@@ -2,11 +2,12 @@
 
 mod show;
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use assay_import::{
     Model,
     catalogue::{self, CATALOGUE},
+    language::{Checkpoint, Folder, Shared, import_language},
     recipes::{About, BertFiles, OnnxUse, import_bert, import_onnx},
 };
 use assay_wallet::ChainClient;
@@ -20,7 +21,7 @@ use crate::{
     exit::{Exit, Stop, stop},
     network,
     shell::Shell,
-    store::{BUNDLED, Store},
+    store::{BUNDLED, Bar, Store},
     units::{self, USD, usd},
 };
 
@@ -46,7 +47,7 @@ pub(crate) fn run(command: ModelCommand, shell: &Shell) -> anyhow::Result<()> {
             ));
         }
         ModelCommand::Ls => list(&store, shell)?,
-        ModelCommand::Show { model } => show(&store.load(&model)?.manifest, shell)?,
+        ModelCommand::Show { model } => show(&store.manifest(&model)?, shell)?,
         ModelCommand::Pull { name } => return pull(&name, shell),
         ModelCommand::Rm { model } => remove(&store, &model, shell)?,
         ModelCommand::Register {
@@ -169,6 +170,15 @@ fn import(
         description: format!("imported from {}", file.display()),
         licence: "as its source".into(),
     };
+    if !file.exists() {
+        return stop(Exit::NotFound, format!("`{}` does not exist", file.display()));
+    }
+    if let Some(checkpoint) = checkpoint(file)? {
+        if calibrate.is_some() {
+            shell.note("--calibrate is for ONNX files: language models bring their own text");
+        }
+        return Ok(import_language(&checkpoint, &about, None, &mut Bar::new(shell))?);
+    }
     if file.is_dir() {
         let part = |name: &str| read(&file.join(name));
         let (config, weights, tokenizer) = (
@@ -207,6 +217,27 @@ fn import(
         "declared input range {low} to {high}; values outside are clamped"
     ));
     Ok(import_onnx(&bytes, file.parent(), &settings, &about)?)
+}
+
+/// A language model: a GGUF file, or a folder whose configuration is that of a decoder.
+fn checkpoint(file: &Path) -> anyhow::Result<Option<Checkpoint>> {
+    if file.is_dir() {
+        let config = std::fs::read(file.join("config.json")).unwrap_or_default();
+        let config: Value = serde_json::from_slice(&config).unwrap_or_default();
+        let is_encoder = config.get("model_type").is_none_or(|t| t == "bert");
+        return match is_encoder {
+            true => Ok(None),
+            false => Ok(Some(Folder::read(file)?.into())),
+        };
+    }
+    let mut magic = [0u8; 4];
+    let mut open = std::fs::File::open(file)?;
+    if std::io::Read::read_exact(&mut open, &mut magic).is_err() || &magic != b"GGUF" {
+        return Ok(None);
+    }
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let bytes: Shared = Arc::new(std::fs::read(file)?);
+    Ok(Some(Checkpoint::from_gguf(&name, &bytes)?))
 }
 
 /// Below this many samples a calibration is pointed out as thin.

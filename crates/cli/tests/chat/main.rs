@@ -79,7 +79,7 @@ fn a_pipe_is_a_conversation() {
     ];
     assert_eq!(contents(&asked[1]), pairs(&second));
     assert_eq!(asked[0]["stream"], true);
-    assert!(asked[0].get("temperature").is_none());
+    assert_eq!(asked[0]["temperature"], json!(0.7));
     assert_eq!(
         (&asked[1]["temperature"], &asked[1]["seed"]),
         (&json!(0.5), &json!(7))
@@ -238,7 +238,7 @@ fn scripts_get_the_answer_and_nothing_else() {
 fn an_interrupted_script_cancels_its_answer() {
     let home = Home::new();
     let gateway = Gateway::start(vec![Script::endless("word ")]);
-    let mut child = home
+    let child = home
         .command(&["run", "toy", "go on", "--gateway", &gateway.url])
         .spawn()
         .unwrap();

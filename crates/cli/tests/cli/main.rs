@@ -1,6 +1,9 @@
 //! The `assay` binary from outside: exit codes, what goes to stdout, restarts, services that find each other.
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+#[path = "../../../gateway/tests/support/official.rs"]
+mod clients;
+mod language;
 mod models;
 mod network;
 mod support;
@@ -26,6 +29,7 @@ fn the_demonstration_holds() {
         "operator",
         "stakes",
         "answers",
+        "speech",
         "verification",
         "settlement",
         "cheater",

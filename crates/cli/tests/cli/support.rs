@@ -14,7 +14,7 @@ use serde_json::Value;
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A folder that is HOME and all that follows from it.
-pub struct Home(tempfile::TempDir);
+pub struct Home(tempfile::TempDir, Option<PathBuf>);
 
 /// What a command left.
 pub struct Done {
@@ -55,7 +55,12 @@ impl Done {
 
 impl Home {
     pub fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        Self(tempfile::tempdir().unwrap(), None)
+    }
+
+    /// With a cache of models that outlives the test.
+    pub fn with_cache(cache: &Path) -> Self {
+        Self(tempfile::tempdir().unwrap(), Some(cache.to_owned()))
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -80,6 +85,9 @@ impl Home {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        if let Some(cache) = &self.1 {
+            command.env("ASSAY_CACHE_DIR", cache);
+        }
         command
     }
 

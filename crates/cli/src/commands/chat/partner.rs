@@ -1,7 +1,8 @@
 //! Who answers: a model behind a gateway that runs, or in a network brought up for the time of the conversation.
 
-use std::path::PathBuf;
+use std::{cell::Cell, path::PathBuf};
 
+use alloy_primitives::B256;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
@@ -17,6 +18,7 @@ use crate::{
     shell::Shell,
     store::Store,
     talk::Talk,
+    units::{self, USD},
 };
 
 /// A model that can be talked to.
@@ -30,6 +32,8 @@ pub(crate) struct Partner {
     talk: Talk,
     local: Option<Local>,
     folder: Option<tempfile::TempDir>,
+    /// The last receipt.
+    last: Cell<Option<B256>>,
 }
 
 impl Partner {
@@ -144,6 +148,7 @@ impl Partner {
             client,
             local,
             folder,
+            last: Cell::new(None),
         })
     }
 
@@ -174,11 +179,11 @@ impl Partner {
         {
             parts.push(format!(
                 "{} tokens of context",
-                crate::units::group(context)
+                units::group(context)
             ));
         }
-        if let Some(price) = self.text("/assay/price") {
-            parts.push(format!("{price} usd a reply"));
+        if let Some(price) = self.text("/assay/price").and_then(|p| units::parse(p, USD).ok()) {
+            parts.push(format!("{} a reply", units::usd(price)));
         }
         parts.push(match &self.local {
             Some(_) if self.folder.is_some() => "a network of its own, forgotten afterwards".into(),
@@ -209,6 +214,7 @@ impl Partner {
         if id.is_empty() {
             return None;
         }
+        self.last.set(id.parse().ok());
         let kept = self
             .client
             .bundle(id)
@@ -219,9 +225,13 @@ impl Partner {
 
     /// Stops what was started for the conversation.
     pub(crate) fn close(self, runtime: &Runtime, shell: &Shell) {
-        if let Some(local) = self.local
-            && let Err(e) = runtime.block_on(local.stop())
-        {
+        let Some(local) = self.local else {
+            return;
+        };
+        if let Some(last) = self.last.get() {
+            local.settle(last);
+        }
+        if let Err(e) = runtime.block_on(local.stop()) {
             shell.note(format!("the local network did not stop in order: {e:#}"));
         }
     }

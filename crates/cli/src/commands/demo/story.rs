@@ -1,6 +1,7 @@
 //! The demonstration, step by step.
 
 mod cheater;
+mod speech;
 
 use std::{
     path::Path,
@@ -29,12 +30,14 @@ use crate::{
     network::{self, API_KEY, ChainOptions, Services, WINDOW},
     replay,
     shell::Shell,
-    store::Store,
+    talk::Talk,
     units::{self, COIN, USD, coin, coin_exact, usd},
 };
 
 /// Longest that one thing of the story may take.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// The model that embeds it.
+const EMBEDDER: &str = "minilm-l6";
 /// The sentence that is embedded.
 const SENTENCE: &str = "An answer that comes with evidence is worth more than an answer.";
 
@@ -46,6 +49,9 @@ struct Demo<'a> {
     services: Services,
     models: Vec<Model>,
     client: Option<Client>,
+    talk: Option<Talk>,
+    /// Time that the answers of language models took, by claim.
+    took: Vec<(B256, Duration)>,
     events: Option<Receiver<WatcherEvent>>,
     steps: Vec<Value>,
     failures: Vec<String>,
@@ -77,6 +83,8 @@ pub(super) fn tell(
         services,
         models: Vec::new(),
         client: None,
+        talk: None,
+        took: Vec::new(),
         events: None,
         steps: Vec::new(),
         failures: Vec::new(),
@@ -92,11 +100,13 @@ impl Demo<'_> {
         self.models_are_registered(args.offline)?;
         self.operator_bonds()?;
         self.people_stake()?;
-        let receipts = self.buyer_asks()?;
+        let mut receipts = self.buyer_asks()?;
+        receipts.extend(self.model_talks()?);
         self.receipts_are_verified(&receipts)?;
         self.fees_are_settled(&receipts)?;
         self.cheater_joins()?;
         self.cheater_is_caught()?;
+        self.liars_talk()?;
         self.supply_adds_up()
     }
 
@@ -306,6 +316,7 @@ impl Demo<'_> {
         self.shell
             .line(format!("gateway at {url}; a watcher follows the chain"));
         let client = Client::new(&url, API_KEY);
+        self.talk = Some(Talk::new(&url, API_KEY));
         let mut receipts = Vec::new();
         let mut facts = Vec::new();
         for (name, png) in DIGIT_SAMPLES {
@@ -329,15 +340,15 @@ impl Demo<'_> {
             facts.push(json!({ "model": "digits", "input": name, "answer": label, "receipt": reply.receipt, "milliseconds": took.as_millis() as u64 }));
             receipts.push(("digits".to_owned(), client.bundle(&reply.receipt)?));
         }
-        if self.models.len() > 1 {
+        if self.models.iter().any(|m| m.manifest.name == EMBEDDER) {
             let started = Instant::now();
-            let reply = client.ask("minilm-l6", &Input::Text(SENTENCE.into()))?;
+            let reply = client.ask(EMBEDDER, &Input::Text(SENTENCE.into()))?;
             let took = started.elapsed();
-            self.shell.line(format!("minilm-l6, \"{SENTENCE}\""));
+            self.shell.line(format!("{EMBEDDER}, \"{SENTENCE}\""));
             self.shell
                 .line(format!("  {}   {took:.0?}", words(&reply.body)));
-            facts.push(json!({ "model": "minilm-l6", "input": SENTENCE, "receipt": reply.receipt, "milliseconds": took.as_millis() as u64 }));
-            receipts.push(("minilm-l6".to_owned(), client.bundle(&reply.receipt)?));
+            facts.push(json!({ "model": EMBEDDER, "input": SENTENCE, "receipt": reply.receipt, "milliseconds": took.as_millis() as u64 }));
+            receipts.push((EMBEDDER.to_owned(), client.bundle(&reply.receipt)?));
         }
         for (model, bundle) in &receipts {
             self.shell
@@ -348,13 +359,24 @@ impl Demo<'_> {
         Ok(receipts)
     }
 
-    fn verify(&self, bundle: &Bundle) -> anyhow::Result<Report> {
-        let replay = replay::of(&Store::open_default()?, bundle, None)?;
-        Ok(verify_bundle(
+    /// What `assay verify` says, and how long the replay took.
+    fn verify(&self, bundle: &Bundle) -> anyhow::Result<(Report, Duration)> {
+        let id = bundle.receipt.model_id.0;
+        let model = self.models.iter().find(|m| m.id() == id).cloned();
+        let replay = model.map(replay::with).transpose()?;
+        let took = std::cell::Cell::new(Duration::ZERO);
+        let timed = |bundle: &Bundle, salt: B256, input: &[u8]| {
+            let started = Instant::now();
+            let outcome = replay.as_ref().ok_or("the model is not here")?(bundle, salt, input);
+            took.set(started.elapsed());
+            outcome
+        };
+        let report = verify_bundle(
             bundle,
             Some(&self.services.chain),
-            replay.as_ref().map(|r| r as &Replay<'_>),
-        )?)
+            replay.as_ref().map(|_| &timed as &Replay<'_>),
+        )?;
+        Ok((report, took.get()))
     }
 
     fn report(&self, report: &Report) {
@@ -379,26 +401,6 @@ impl Demo<'_> {
             }
             Ok(open == 0)
         })?;
-        let mut facts = Vec::new();
-        for (i, (model, bundle)) in receipts.iter().enumerate() {
-            let report = self.verify(bundle)?;
-            if i == 0 {
-                self.report(&report);
-                self.shell.line(format!("rests on: {}", report.rests_on));
-            }
-            self.check(
-                !report.is_contradicted()
-                    && report
-                        .fact("replay")
-                        .is_some_and(|f| f.status == Status::Shown),
-                &format!(
-                    "receipt {} of {} for {model} holds, replayed",
-                    i + 1,
-                    receipts.len()
-                ),
-            );
-            facts.push(serde_json::to_value(&report)?);
-        }
         let mut agreed = 0;
         while agreed < ids.len() {
             match self.next_event()? {
@@ -419,6 +421,27 @@ impl Demo<'_> {
             true,
             &format!("the watcher replayed all {agreed} answers and agrees"),
         );
+        let mut facts = Vec::new();
+        for (i, (model, bundle)) in receipts.iter().enumerate() {
+            let (report, took) = self.verify(bundle)?;
+            if i == 0 {
+                self.report(&report);
+                self.shell.line(format!("rests on: {}", report.rests_on));
+            }
+            self.check(
+                !report.is_contradicted()
+                    && report
+                        .fact("replay")
+                        .is_some_and(|f| f.status == Status::Shown),
+                &format!(
+                    "receipt {} of {} for {model} holds, replayed",
+                    i + 1,
+                    receipts.len()
+                ),
+            );
+            self.compare(bundle.receipt.claim_id(), took);
+            facts.push(serde_json::to_value(&report)?);
+        }
         self.record("verification", json!(facts));
         Ok(())
     }

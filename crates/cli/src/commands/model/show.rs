@@ -99,7 +99,7 @@ pub(super) fn list(store: &Store, shell: &Shell) -> anyhow::Result<()> {
 /// Never in practice: a manifest is JSON.
 pub(super) fn show(m: &Manifest, shell: &Shell) -> anyhow::Result<()> {
     let input = match &m.input {
-        InputSpec::Text { max_tokens, .. } => format!("text, at most {max_tokens} tokens"),
+        InputSpec::Text { max_tokens, .. } => format!("text, at most {} tokens", group((*max_tokens).into())),
         InputSpec::Image {
             height,
             width,
@@ -117,18 +117,19 @@ pub(super) fn show(m: &Manifest, shell: &Shell) -> anyhow::Result<()> {
         }
     };
     let mut text = format!(
-        "{}: {}\n  model id   0x{}\n  licence    {}\n  input      {input}\n  output     {output}\n  size       {} nodes, {:.2} MB of constants, {} multiply-adds at most\n  bounds     largest accumulator {} of {} allowed (at `{}`)",
+        "{}: {}\n  model id   0x{}\n  licence    {}\n  input      {input}\n  output     {output}\n  size       {}",
         m.name,
         m.description,
         m.model_id,
         m.licence,
-        m.nodes.len(),
-        m.constant_bytes as f64 / 1e6,
-        m.macs,
-        m.bounds.largest,
-        m.bounds.limit,
-        m.bounds.node
+        size_words(m)
     );
+    if m.bounds.largest > 0 {
+        text.push_str(&format!(
+            "\n  bounds     largest accumulator {} of {} allowed (at `{}`)",
+            m.bounds.largest, m.bounds.limit, m.bounds.node
+        ));
+    }
     let language: Vec<String> = language_lines(m)
         .into_iter()
         .filter(|line| !line.starts_with("  licence"))
@@ -153,13 +154,16 @@ pub(super) fn show(m: &Manifest, shell: &Shell) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Parameters of a model as a number for people: bytes of its constants.
+/// Size of a model for people.
 pub(crate) fn size_words(m: &Manifest) -> String {
+    let work = match &m.language {
+        Some(language) => format!("{} parameters", group(language.parameters)),
+        None => format!("{:.1} M multiply-adds", m.macs as f64 / 1e6),
+    };
     format!(
-        "{} nodes, {:.2} MB, {:.1} M multiply-adds",
+        "{} nodes, {:.2} MB, {work}",
         m.nodes.len(),
-        m.constant_bytes as f64 / 1e6,
-        m.macs as f64 / 1e6
+        m.constant_bytes as f64 / 1e6
     )
 }
 

@@ -80,6 +80,7 @@ impl Demo<'_> {
             words(&reply.body)
         ));
         let bundle = client.bundle(&reply.receipt)?;
+        self.client = Some(client);
         let id = bundle.receipt.claim_id();
         self.shell.line(format!(
             "receipt {id}, exposure {}",
@@ -149,7 +150,7 @@ impl Demo<'_> {
             burnt_after - burnt >= lost / U256::from(2),
             "at least half of the slash was burnt",
         );
-        let report = self.verify(&bundle)?;
+        let (report, _) = self.verify(&bundle)?;
         self.report(&report);
         self.check(
             report.is_contradicted(),
