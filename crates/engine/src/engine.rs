@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use assay_graph::{
-    Data, Dim, Extent, Graph, Op, Statement, Tensor, TensorType, layout::Layout, trace::Hash,
+    Const, Data, Dim, Extent, Graph, Op, Statement, Tensor, TensorType, layout::Layout, trace::Hash,
 };
 use parking_lot::Mutex;
 
@@ -134,6 +134,8 @@ impl Engine {
             reason: e.to_string(),
         })?;
         let plan = Plan::new(isa, &graph)?;
+        // from here on the packed copy is read; the canonical bytes are for disputes
+        graph.consts().iter().for_each(Const::release);
         Ok(Self {
             graph,
             plan,

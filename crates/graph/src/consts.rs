@@ -7,16 +7,24 @@ use std::{
 
 use crate::types::DType;
 
+/// What holds shared bytes: a vector, a memory map.
+pub trait Holder: AsRef<[u8]> + Send + Sync {
+    /// Tells that the bytes will not be read soon: a holder that can get them again may let their memory go. They stay readable.
+    fn release(&self) {}
+}
+
+impl Holder for Vec<u8> {}
+
 /// Shared bytes: a vector, a memory map, or a part of one. Cheap to clone.
 #[derive(Clone)]
 pub struct Bytes {
-    owner: Arc<dyn AsRef<[u8]> + Send + Sync>,
+    owner: Arc<dyn Holder>,
     range: Range<usize>,
 }
 
 impl Bytes {
     /// All bytes of `owner`.
-    pub fn new(owner: Arc<dyn AsRef<[u8]> + Send + Sync>) -> Self {
+    pub fn new(owner: Arc<dyn Holder>) -> Self {
         let range = 0..(*owner).as_ref().len();
         Self { owner, range }
     }
@@ -409,6 +417,11 @@ impl Const {
     /// Canonical bytes of all rows.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// See [`Holder::release`]; all bytes of the holder, other constants in it included.
+    pub fn release(&self) {
+        self.bytes.owner.release();
     }
 
     /// Canonical bytes of one row.

@@ -30,7 +30,7 @@ mod types;
 mod wire;
 
 pub use build::{BlockRow, GraphBuilder, WeightRow};
-pub use consts::{BlockView, Bytes, Const, ConstKind, RowValues, TABLE_ROW, WeightView};
+pub use consts::{BlockView, Bytes, Const, ConstKind, Holder, RowValues, TABLE_ROW, WeightView};
 pub use encode::{MAX_STRUCTURE, Structure};
 pub use error::GraphError;
 pub use node::{ConstId, Graph, Header, Node, NodeId, Op, Requant, SEMANTICS, Window};

@@ -38,6 +38,7 @@ pub mod float;
 pub mod gguf;
 pub mod language;
 pub mod manifest;
+mod map;
 mod model;
 pub mod net;
 pub mod onnx;

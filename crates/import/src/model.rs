@@ -2,13 +2,14 @@
 
 use std::{fs, path::Path, sync::Arc};
 
-use assay_graph::{Bytes, Graph, Tensor};
+use assay_graph::{Graph, Tensor};
 
 use crate::{
     codec::{Answer, Codec, CodecError, Request},
     error::ImportError,
     language::Language,
     manifest::{InputSpec, Manifest},
+    map::map,
     report::sha256_hex,
 };
 
@@ -144,8 +145,11 @@ impl Model {
                 files.template = Some(text);
             }
         }
-        // the constants stay where they were read to
-        let graph = Graph::from_shared(&Bytes::from(read(GRAPH_FILE, MAX_GRAPH)?))?;
+        // the constants stay in the file
+        let path = directory.join(GRAPH_FILE);
+        let size = fs::metadata(&path).map_err(ImportError::io(&path))?.len();
+        ImportError::check("graph.assay bytes", size, MAX_GRAPH)?;
+        let graph = Graph::from_shared(&map(&path).map_err(ImportError::io(&path))?)?;
         Self::with_files(manifest, Arc::new(graph), files)
     }
 
