@@ -12,7 +12,7 @@ use assay_graph::{
     identity::ConstTrees,
     trace::{Family, Hash, Tree, TreeView, input_commit, leaf_hash, output_commit},
 };
-use assay_modules::{Arbiter, Case, Verdict};
+use assay_modules::{Arbiter, Case, RunSize, Verdict};
 use assay_node::GraphArbiter;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -85,6 +85,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             committed: &view,
             segment: inner.then_some((segment, &segment_view)),
             input: (&salt, &bytes),
+            output: &output,
+            statement: None,
         };
         let evidence = prover.element(node, index, seq)?.encode();
         let block = index * layout.element_size(node) as u64 / layout.block_bytes() as u64;
@@ -101,7 +103,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             structure: &structure_bytes,
             tables_root: B256::from(trees.tables_root()),
             weights_root: B256::from(trees.weights_root()),
-            seq,
+            size: RunSize {
+                n_in: seq,
+                n_out: 1,
+            },
+            sampling_hash: B256::ZERO,
+            mask_root: B256::ZERO,
             input_commit: B256::from(input_commit(&salt, &bytes)),
             output_commit: B256::from(output_commit(&salt, &output)),
             trace_root: B256::from(committed.root()),
