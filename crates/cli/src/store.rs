@@ -145,7 +145,9 @@ impl Store {
     pub(crate) fn manifest(&self, name: &str) -> anyhow::Result<Manifest> {
         let wanted = name.trim_start_matches("0x");
         let all = self.list()?;
-        let found = all.iter().find(|(_, m)| m.name == name || m.model_id == wanted);
+        let found = all
+            .iter()
+            .find(|(_, m)| m.name == name || m.model_id == wanted);
         match found {
             Some((_, manifest)) => Ok(manifest.clone()),
             None => Err(Self::unknown(name, &all)),

@@ -234,7 +234,8 @@ impl Talk {
             let frame = match tokio::time::timeout(SILENCE, body.frame()).await {
                 Err(_) => return Err(self.gone(format!("silent for {} s", SILENCE.as_secs()))),
                 Ok(None) => return Err(self.gone("the answer broke off")),
-                Ok(Some(frame)) => frame.map_err(|e| self.gone(innermost(&e)))?,
+                Ok(Some(frame)) => frame
+                    .map_err(|e| self.gone(format!("the answer broke off: {}", innermost(&e))))?,
             };
             let Some(data) = frame.data_ref() else {
                 continue;

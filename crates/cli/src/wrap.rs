@@ -130,7 +130,10 @@ mod tests {
     #[test]
     fn a_line_may_be_full_to_the_last_column() {
         let text = "12345678 12345678 12 12345678 12345678 12 next";
-        assert_eq!(wrapped(20, &[text]), "12345678 12345678 12\n12345678 12345678 12\nnext");
+        assert_eq!(
+            wrapped(20, &[text]),
+            "12345678 12345678 12\n12345678 12345678 12\nnext"
+        );
     }
 
     #[test]

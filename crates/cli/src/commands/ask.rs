@@ -21,7 +21,10 @@ pub(crate) fn run(args: &AskArgs, shell: &Shell) -> anyhow::Result<()> {
     );
     let kind = client.model(&args.model)?;
     let kind = kind.pointer("/assay/kind").and_then(Value::as_str);
-    let input = match (input(&args.input, matches!(kind, Some("embedding" | LANGUAGE)))?, kind) {
+    let input = match (
+        input(&args.input, matches!(kind, Some("embedding" | LANGUAGE)))?,
+        kind,
+    ) {
         (Input::Text(text), Some(LANGUAGE)) => Input::Message(text),
         (input, _) => input,
     };

@@ -171,13 +171,21 @@ fn import(
         licence: "as its source".into(),
     };
     if !file.exists() {
-        return stop(Exit::NotFound, format!("`{}` does not exist", file.display()));
+        return stop(
+            Exit::NotFound,
+            format!("`{}` does not exist", file.display()),
+        );
     }
     if let Some(checkpoint) = checkpoint(file)? {
         if calibrate.is_some() {
             shell.note("--calibrate is for ONNX files: language models bring their own text");
         }
-        return Ok(import_language(&checkpoint, &about, None, &mut Bar::new(shell))?);
+        return Ok(import_language(
+            &checkpoint,
+            &about,
+            None,
+            &mut Bar::new(shell),
+        )?);
     }
     if file.is_dir() {
         let part = |name: &str| read(&file.join(name));

@@ -118,7 +118,10 @@ fn a_person_chats() {
         &["chat", "toy", "--gateway", &gateway.url],
     );
     assert!(shown.contains("toy · 2,048 tokens of context"), "{shown}");
-    assert!(shown.contains("do not fit into a\nsingle line"), "{shown}");
+    assert!(
+        shown.contains("do not fit into a single\nline of"),
+        "{shown}"
+    );
     assert!(shown.contains("stopped: no receipt"), "{shown}");
     assert!(
         shown.contains("tokens/s") && shown.contains("receipt 0xcdcdcd"),

@@ -64,6 +64,9 @@ impl Reader {
         let mut editor = Editor::with_config(config)?;
         editor.set_helper(Some(Hints));
         if let Some(path) = &history {
+            if let Some(folder) = path.parent() {
+                std::fs::create_dir_all(folder)?;
+            }
             // none yet, or one of another format: begin anew
             let _ = editor.load_history(path);
         }

@@ -177,12 +177,12 @@ impl Partner {
             .pointer("/assay/max_tokens")
             .and_then(Value::as_u64)
         {
-            parts.push(format!(
-                "{} tokens of context",
-                units::group(context)
-            ));
+            parts.push(format!("{} tokens of context", units::group(context)));
         }
-        if let Some(price) = self.text("/assay/price").and_then(|p| units::parse(p, USD).ok()) {
+        if let Some(price) = self
+            .text("/assay/price")
+            .and_then(|p| units::parse(p, USD).ok())
+        {
             parts.push(format!("{} a reply", units::usd(price)));
         }
         parts.push(match &self.local {

@@ -53,7 +53,10 @@ fn round(value: i32, step: i32, limit: i32) -> i32 {
 }
 
 /// Constants of a graph, changed one by one.
-fn changed(graph: &Graph, change: impl Fn(usize, &Const) -> Option<Const>) -> anyhow::Result<Graph> {
+fn changed(
+    graph: &Graph,
+    change: impl Fn(usize, &Const) -> Option<Const>,
+) -> anyhow::Result<Graph> {
     let consts = graph.consts().iter().enumerate();
     let consts: Option<Vec<Const>> = consts.map(|(i, c)| change(i, c)).collect();
     let consts = consts.ok_or_else(|| anyhow::anyhow!("a constant changed its length"))?;
@@ -65,54 +68,68 @@ fn changed(graph: &Graph, change: impl Fn(usize, &Const) -> Option<Const>) -> an
     )?)
 }
 
-/// A language model whose 4-bit weights have 3: of every pair of neighbouring codes only the even one is left, the one nearer to zero where there is a choice.
-///
-/// # Errors
-/// Never in practice: weights that do not grow keep every bound.
-pub(super) fn fewer_bits(graph: &Graph) -> anyhow::Result<Graph> {
-    changed(graph, |_, constant| {
-        let kind = constant.kind();
-        let ConstKind::Blocks { rows, bits: 4, .. } = kind else {
-            return Some(constant.clone());
-        };
-        let mut bytes = Vec::with_capacity(kind.total_bytes());
-        for row in 0..rows {
-            let row = constant.row(row)?;
-            let view = BlockView::parse(&kind, row)?;
-            bytes.extend(row.get(..row.len().checked_sub(view.codes.len())?)?);
-            let even = |(column, code): (usize, u8)| {
-                let (step, offset) = view.step(column / view.group.max(1));
-                let grows_upwards = (step * i32::from(code) + offset > 0) == (step > 0);
-                if grows_upwards {
-                    code & 14
-                } else {
-                    (code + (code & 1)).min(14)
-                }
-            };
-            let codes: Vec<u8> = view.all_codes().into_iter().enumerate().map(even).collect();
-            bytes.extend(codes.as_chunks::<2>().0.iter().map(|[low, high]| low | high << 4));
-        }
-        Const::new(kind, bytes.into())
-    })
-}
-
-/// A language model in which every second layer adds nothing: half the depth under the same structure.
-///
-/// # Errors
-/// Never in practice: zeros keep every bound.
-pub(super) fn half_depth(graph: &Graph) -> anyhow::Result<Graph> {
+/// Constants of the last products of attention and of the feed-forward part, two a layer: what is added to the residual.
+fn added(graph: &Graph) -> Vec<usize> {
     let nodes = graph.nodes();
     let linear = |id: &u32| match nodes.get(*id as usize).map(|n| &n.op) {
         Some(Op::Linear { weights, .. }) => Some(*weights as usize),
         _ => None,
     };
-    // attention's and the feed-forward part's last products, in the order of layers
-    let last: Vec<usize> = nodes
-        .iter()
-        .filter(|n| matches!(n.op, Op::Add { .. }))
-        .filter_map(|n| n.inputs.iter().find_map(linear))
+    let adds = nodes.iter().filter(|n| matches!(n.op, Op::Add { .. }));
+    adds.filter_map(|n| n.inputs.iter().find_map(linear))
+        .collect()
+}
+
+/// A language model with 3 of 4 bits of the weights of every third layer: odd codes go to their even neighbours, by turns up and down.
+/// The products that are added to the residual stay as they are: their scales leave no room.
+///
+/// # Errors
+/// Never in practice: accumulators of the other products are far from their limit.
+pub(super) fn fewer_bits(graph: &Graph) -> anyhow::Result<Graph> {
+    let added = added(graph);
+    // a layer's constants lie before its last product
+    let layer = |index: usize| added.iter().filter(|last| **last < index).count() / 2;
+    changed(graph, |index, constant| {
+        let kind = constant.kind();
+        let ConstKind::Blocks { rows, bits: 4, .. } = kind else {
+            return Some(constant.clone());
+        };
+        if added.contains(&index) || layer(index) % 3 != 2 {
+            return Some(constant.clone());
+        }
+        let mut bytes = Vec::with_capacity(kind.total_bytes());
+        let mut up = false;
+        for row in 0..rows {
+            let row = constant.row(row)?;
+            let view = BlockView::parse(&kind, row)?;
+            bytes.extend(row.get(..row.len().checked_sub(view.codes.len())?)?);
+            let mut codes = view.all_codes();
+            for code in codes.iter_mut().filter(|code| **code & 1 == 1) {
+                *code = if up && *code < 15 {
+                    *code + 1
+                } else {
+                    *code - 1
+                };
+                up = !up;
+            }
+            let pairs = codes.as_chunks::<2>().0.iter();
+            bytes.extend(pairs.map(|[low, high]| low | high << 4));
+        }
+        Const::new(kind, bytes.into())
+    })
+}
+
+/// A language model in which `layers` add nothing: less depth under the same structure.
+///
+/// # Errors
+/// Never in practice: zeros keep every bound.
+pub(super) fn without_layers(graph: &Graph, layers: &[usize]) -> anyhow::Result<Graph> {
+    let silent: Vec<usize> = added(graph)
+        .chunks(2)
+        .enumerate()
+        .filter(|(layer, _)| layers.contains(layer))
+        .flat_map(|(_, products)| products.to_vec())
         .collect();
-    let silent: Vec<usize> = last.chunks(2).skip(1).step_by(2).flatten().copied().collect();
     changed(graph, |index, constant| {
         if !silent.contains(&index) {
             return Some(constant.clone());

@@ -99,7 +99,9 @@ pub(super) fn list(store: &Store, shell: &Shell) -> anyhow::Result<()> {
 /// Never in practice: a manifest is JSON.
 pub(super) fn show(m: &Manifest, shell: &Shell) -> anyhow::Result<()> {
     let input = match &m.input {
-        InputSpec::Text { max_tokens, .. } => format!("text, at most {} tokens", group((*max_tokens).into())),
+        InputSpec::Text { max_tokens, .. } => {
+            format!("text, at most {} tokens", group((*max_tokens).into()))
+        }
         InputSpec::Image {
             height,
             width,

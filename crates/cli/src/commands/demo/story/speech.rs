@@ -18,7 +18,7 @@ use super::{Demo, REJECTED};
 use crate::{
     commands::{
         chat::reply,
-        demo::cheat::{fewer_bits, half_depth},
+        demo::cheat::{fewer_bits, without_layers},
         model, wallet, watcher,
     },
     exit::{Exit, stop},
@@ -28,17 +28,20 @@ use crate::{
 };
 
 /// What is asked.
-const QUESTION: &str = "Explain in two sentences why the sky is blue.";
+const QUESTION: &str = "Why is the sky blue? Answer in one short sentence.";
 /// What the liars are asked.
-const SHORT_QUESTION: &str = "Name three fruits that are red.";
+const SHORT_QUESTION: &str = "What is the capital of France?";
 /// Columns of an answer.
 const WIDTH: usize = 92;
 /// A reply of the demonstration.
 const LONGEST: u32 = 96;
 /// A reply of a liar.
-const LIE: u32 = 20;
+const LIE: u32 = 24;
 /// The same seed gives the same words, on every machine.
-const SEED: i64 = 7;
+const SEED: i64 = 1;
+
+/// Layers that the shallower model lacks.
+const LEFT_OUT: [usize; 2] = [20, 22];
 
 /// A way to cheat.
 struct Lie {
@@ -53,13 +56,13 @@ fn lies(graph: &Graph) -> anyhow::Result<Vec<Lie>> {
     Ok(vec![
         Lie {
             name: "fewer_bits",
-            what: "fewer bits per weight: 3 instead of 4",
+            what: "fewer bits per weight: 3 instead of 4 in every third layer",
             fault: other(fewer_bits(graph)?),
         },
         Lie {
             name: "other_model",
-            what: "another model: half of its layers left out",
-            fault: other(half_depth(graph)?),
+            what: "another model: a shallower one, two of its layers do nothing",
+            fault: other(without_layers(graph, &LEFT_OUT)?),
         },
         Lie {
             name: "short_prompt",
@@ -171,7 +174,7 @@ impl Demo<'_> {
         };
         self.step(
             "The second operator lies about the language model, in four ways",
-            "each reply reads well; each receipt is replayed, disputed, and decided by recomputing one element",
+            "replies that a buyer might believe; each receipt is replayed, disputed, and decided by recomputing one element",
         );
         self.shell.line(format!(">>> {SHORT_QUESTION}"));
         let mut facts = Vec::new();
@@ -184,8 +187,11 @@ impl Demo<'_> {
 
     fn caught(&mut self, model: &Model, lie: Lie) -> anyhow::Result<Value> {
         let cast = self.services.cast.clone();
-        let (cheater, buyer, auditor) =
-            (cast.cheater.address(), cast.buyer.address(), cast.watcher.address());
+        let (cheater, buyer, auditor) = (
+            cast.cheater.address(),
+            cast.buyer.address(),
+            cast.watcher.address(),
+        );
         let options = EngineOptions::default();
         let liar = LanguageModel::faulty(&model.graph, lie.fault, options)?;
         let runners: Vec<Box<dyn ModelRunner>> = vec![Box::new(liar)];
@@ -222,6 +228,7 @@ impl Demo<'_> {
                     return Ok(json!({ "lie": lie.name, "claim": id, "rejected": false }));
                 }
                 WatcherEvent::Unaudited { .. } | WatcherEvent::Challenged { .. } => {}
+                WatcherEvent::Differs { .. } => {}
                 other => self.shell.why(format!("  {}", watcher::words(&other))),
             }
         };
@@ -230,7 +237,9 @@ impl Demo<'_> {
             Ok(demo.claim(id)?.state == REJECTED)
         })?;
         if let Some(last) = moves.last() {
-            self.shell.why(format!("  {} moves, the last: {last}", moves.len()));
+            let word = if moves.len() == 1 { "move" } else { "moves" };
+            self.shell
+                .why(format!("  {} {word}, the last {last}", moves.len()));
         }
         let left = self.operator(cheater)?.bonded;
         let after = self.books()?;
