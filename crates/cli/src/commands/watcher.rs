@@ -13,7 +13,8 @@ use assay_watcher::{HttpModels, ModelSource, Watcher, WatcherConfig, WatcherEven
 use serde_json::json;
 
 use crate::{
-    account, args::WatcherArgs, local, network, paths, registry, shell::Shell, store::Store,
+    account, args::WatcherArgs, local, network, paths, receipts, registry, shell::Shell,
+    store::Store,
 };
 
 /// Longest graph that is downloaded, bytes.
@@ -101,7 +102,11 @@ pub(crate) fn words(event: &WatcherEvent) -> String {
             asserted,
             own,
             ..
-        } => format!("claim {claim_id}: trace root is {asserted}, the replay gives {own}"),
+        } => format!(
+            "claim {claim_id}: trace root is {}, the replay gives {}",
+            receipts::short(&asserted.to_string()),
+            receipts::short(&own.to_string())
+        ),
         WatcherEvent::Unaudited { claim_id, reason } => {
             format!("claim {claim_id}: not audited: {reason}")
         }

@@ -381,13 +381,12 @@ impl Demo<'_> {
 
     fn report(&self, report: &Report) {
         for fact in &report.facts {
-            let mark = match fact.status {
-                Status::Shown => "ok",
-                Status::False => "NO",
-                Status::NotShown => "--",
-            };
-            self.shell
-                .line(format!("{mark}  {}: {}", fact.name, fact.words));
+            let words = format!("{}: {}", fact.name, fact.words);
+            match fact.status {
+                Status::Shown => self.shell.check(true, words),
+                Status::False => self.shell.check(false, words),
+                Status::NotShown => self.shell.line(format!("--  {words}")),
+            }
         }
     }
 

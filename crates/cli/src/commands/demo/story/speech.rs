@@ -210,9 +210,12 @@ impl Demo<'_> {
         let escrow = wallet::holdings(&self.services.chain, buyer)?.escrow;
         let told = self.tell(model, SHORT_QUESTION, LIE, |_| {})?;
         let words = told.text.split_whitespace().collect::<Vec<_>>().join(" ");
-        let shown: String = words.chars().take(WIDTH - 8).collect();
+        let mut shown: String = words.chars().take(WIDTH - 8).collect();
+        if shown.len() < words.len() || told.finish == "length" {
+            shown.push_str(" …");
+        }
         self.shell.line(lie.what);
-        self.shell.why(format!("  \"{shown}…\""));
+        self.shell.why(format!("  {shown}"));
         let bundle = self.bundle(&told.receipt)?;
         let id = bundle.receipt.claim_id();
         let started = Instant::now();
