@@ -1,6 +1,6 @@
 //! A whole network in one process, as `up` and `demo` run it, and the parts that single commands share.
 
-use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use alloy_primitives::{Address, U256};
 use assay_abi::{IModels, IStaking, MODELS, STAKING};
@@ -77,7 +77,11 @@ pub(crate) struct ChainOptions {
     pub(crate) check_invariants: bool,
 }
 
-/// Configuration of a local chain: development genesis, blocks on demand.
+/// Longest time without a block. Receipts are dated by the newest block and have to be on the chain soon after: on a chain that stood still for a
+/// minute of thinking, the next one would be late before it is sent.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// Configuration of a local chain: development genesis, blocks on demand and a heartbeat.
 ///
 /// # Errors
 /// As [`Cast::new`].
@@ -89,7 +93,10 @@ pub(crate) fn chain_config(options: ChainOptions) -> anyhow::Result<NodeConfig> 
     modules.usd = funded.iter().map(|address| (*address, DEV_USD)).collect();
     let mut config = NodeConfig::in_memory(&funded, modules, Arc::new(GraphArbiter));
     config.data_dir = options.data;
-    config.block_mode = BlockMode::Instant;
+    config.block_mode = BlockMode::Timer {
+        delay: Duration::ZERO,
+        heartbeat: Some(HEARTBEAT),
+    };
     config.check_invariants = options.check_invariants;
     config.rpc = Some(RpcConfig {
         address: options.rpc,
@@ -256,7 +263,7 @@ impl Services {
             receipts.clone(),
         );
         config.window = WINDOW;
-        config.poll = std::time::Duration::from_millis(100);
+        config.poll = Duration::from_millis(100);
         if let Some(address) = self.addresses.get(name) {
             config.listen = *address;
         }
@@ -294,7 +301,7 @@ impl Services {
             self.cast.watcher.clone(),
             Arc::new(Loaded(models)),
         );
-        config.poll = std::time::Duration::from_millis(100);
+        config.poll = Duration::from_millis(100);
         self.watcher = Some(assay_watcher::Watcher::open(config, events)?.start()?);
         Ok(())
     }
