@@ -66,6 +66,10 @@ pub(crate) struct Terms {
     pub(crate) cum_exposure: u128,
 }
 
+/// Least and most seconds from now at which an open request may expire.
+const OPEN_AT_LEAST: u64 = 30;
+const OPEN_AT_MOST: u64 = 86_400;
+
 impl Shared {
     /// Checks a question. Blocks for a few calls of the chain.
     pub(crate) fn admit(&self, question: Question) -> Result<Admission, RunError> {
@@ -185,6 +189,7 @@ impl Shared {
             }
             .into());
         }
+        check_expiry(request, now)?;
         let fee = self.price(question.model_id)?;
         if fee > request.max_fee {
             return Err(Refusal::Price {
@@ -211,8 +216,9 @@ impl Shared {
             .in_flight
             .reserve(request_hash, requester, (fee, exposure))
             .ok_or(Refusal::Running(request_hash))?;
-        let (signed_exposure, signed_fees) = self.ledger.lock().unasserted(requester);
+        // Running answers first: one that completes in between is counted twice, never not at all.
         let (running_exposure, running_fees) = self.in_flight.sums(requester, request_hash);
+        let (signed_exposure, signed_fees) = self.ledger.lock().unasserted(requester);
         let waiting_exposure = signed_exposure.saturating_add(running_exposure);
         let waiting_fees = signed_fees.saturating_add(running_fees);
         self.check_stake(operator, exposure, waiting_exposure)?;
@@ -369,4 +375,21 @@ fn check_spoken(model: &LanguageModel, question: &Question) -> Result<Spoken, Re
         },
         masks: None,
     })
+}
+
+/// An open request must leave time for the answer, because its receipt is dated at the end, and must not outlive the memory of what was answered.
+fn check_expiry(request: &Request, now: u64) -> Result<(), Refusal> {
+    let (low, high) = (
+        now.saturating_add(OPEN_AT_LEAST),
+        now.saturating_add(OPEN_AT_MOST),
+    );
+    if request.is_open() && !(low..=high).contains(&request.expiry) {
+        return Err(Refusal::Terms {
+            field: "expiry",
+            have: request.expiry,
+            low,
+            high,
+        });
+    }
+    Ok(())
 }

@@ -64,7 +64,16 @@ impl Shared {
         let request = &admitted.question.request;
         // Of a long answer the end counts: its inclusion is promised within a minute.
         let issued_at = if admitted.long {
-            self.client.chain_seconds()?.min(request.expiry)
+            let now = self.client.chain_seconds()?;
+            // A receipt that could not reach the chain in time would only take a place in the line.
+            if now > request.expiry.saturating_add(self.config.include_within / 2) {
+                return Err(Refusal::Expired {
+                    expiry: request.expiry,
+                    now,
+                }
+                .into());
+            }
+            now.min(request.expiry)
         } else {
             admitted.terms.now
         };
