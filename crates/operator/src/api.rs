@@ -303,6 +303,8 @@ pub(crate) enum Failure {
     Stopping,
     /// A fault of this program.
     Panicked,
+    /// The requester's grammar can't go on in the middle of an answer.
+    Grammar(String),
     /// The job did not run.
     Failed(String),
 }
@@ -319,6 +321,11 @@ impl Failure {
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "internal",
                 "the job ended unexpectedly".to_owned(),
+            ),
+            Self::Grammar(reason) => (
+                StatusCode::BAD_REQUEST,
+                "grammar",
+                Refusal::Grammar(reason).to_string(),
             ),
             Self::Failed(message) => (StatusCode::SERVICE_UNAVAILABLE, "failed", message),
         };
@@ -403,4 +410,17 @@ fn refuse(status: StatusCode, code: &str, message: String, expected: Option<u64>
             .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Failure, StatusCode};
+
+    #[test]
+    fn a_grammar_that_can_not_go_on_is_the_requesters() {
+        let (status, error) = Failure::Grammar("too costly".into()).parts();
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+        assert_eq!(error.code, "grammar");
+        assert_eq!(error.message, "grammar: too costly");
+    }
 }

@@ -98,6 +98,7 @@ impl Conversation {
         let language = model.language().ok_or_else(unknown)?;
         let (sender, events) = unbounded_channel();
         let talk = Talk {
+            requester: admitted.requester,
             prompt: spoken.prompt,
             masks: spoken.masks,
             logprobs: question.logprobs,
@@ -121,6 +122,7 @@ impl Conversation {
         };
         match event {
             Some(TalkEvent::Token { id, probs }) => Step::Token(id, probs),
+            Some(TalkEvent::Grammar(reason)) => Step::Failed(Failure::Grammar(reason)),
             Some(TalkEvent::Failed(reason)) => Step::Failed(Failure::Failed(reason)),
             Some(TalkEvent::Done { execution, masks }) => self.issue(*execution, masks).await,
             None => Step::Failed(Failure::Stopping),

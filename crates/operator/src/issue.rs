@@ -66,7 +66,11 @@ impl Shared {
         let issued_at = if admitted.long {
             let now = self.client.chain_seconds()?;
             // A receipt that could not reach the chain in time would only take a place in the line.
-            if now > request.expiry.saturating_add(self.config.include_within / 2) {
+            if now
+                > request
+                    .expiry
+                    .saturating_add(self.config.include_within / 2)
+            {
                 return Err(Refusal::Expired {
                     expiry: request.expiry,
                     now,

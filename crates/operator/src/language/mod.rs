@@ -5,6 +5,7 @@
 
 pub(crate) mod logprobs;
 mod masks;
+mod queue;
 mod schedule;
 mod speaker;
 

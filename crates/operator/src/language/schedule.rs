@@ -1,26 +1,28 @@
 //! One thread for each model: answers join and leave the batch at any step.
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 
+use alloy_primitives::Address;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::logprobs::{LogProbs, log_probs};
 use super::masks::MaskSource;
+use super::queue::Queue;
 use super::{Prompt, Speaker};
 use crate::model::Execution;
 
 /// How a model's passes are cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
-    /// Answers under way at a time, at least 1; more wait.
+    /// Answers under way at a time, at least 1; more wait. Nobody gets more than half of the places (at least 1) while
+    /// another requester waits with less.
     pub batch: usize,
-    /// Positions of a prompt in one pass when it has the pass for itself.
+    /// Positions of all prompts together in one pass that no answer waits for.
     pub chunk_alone: usize,
-    /// Positions of each prompt in one pass that others share: how long they wait for their next token.
+    /// Positions of all prompts together in one pass that answers share: how long these wait for their next token.
     pub chunk_shared: usize,
 }
 
@@ -37,6 +39,8 @@ impl Default for Pace {
 
 /// One answer to be made. Dropping the receiver of its events cancels it.
 pub struct Talk {
+    /// Who asks; requesters take turns.
+    pub requester: Address,
     /// What is asked.
     pub prompt: Prompt,
     /// Limits the tokens, for constrained answers.
@@ -49,7 +53,7 @@ pub struct Talk {
     pub events: UnboundedSender<TalkEvent>,
 }
 
-/// What becomes of an answer, in order; the last is `Done` or `Failed`.
+/// What becomes of an answer, in order; the last is `Done`, `Grammar` or `Failed`.
 #[derive(Debug)]
 pub enum TalkEvent {
     /// A token was chosen.
@@ -66,6 +70,8 @@ pub enum TalkEvent {
         /// Masks of a constrained answer.
         masks: Vec<Vec<u8>>,
     },
+    /// There will be no answer because the requester's grammar can't go on: nothing may follow, or it is too costly.
+    Grammar(String),
     /// There will be no answer.
     Failed(String),
 }
@@ -82,7 +88,7 @@ impl Scheduler {
                 Desk {
                     speaker,
                     pace,
-                    waiting: VecDeque::new(),
+                    waiting: Queue::default(),
                     active: Vec::new(),
                 }
                 .work(&receiver);
@@ -101,6 +107,8 @@ impl Scheduler {
 struct Active<T> {
     talk: Talk,
     speech: T,
+    /// Positions of the prompt that are not computed yet; 0 from the first token on.
+    unread: usize,
     said: Vec<u32>,
     masks: Vec<Vec<u8>>,
 }
@@ -108,22 +116,65 @@ struct Active<T> {
 struct Desk<S: Speaker> {
     speaker: Arc<S>,
     pace: Pace,
-    waiting: VecDeque<Talk>,
+    waiting: Queue,
     active: Vec<Active<S::Speech>>,
 }
 
+/// Why there is no answer.
+enum Fault {
+    Model(String),
+    Grammar(String),
+}
+
+impl From<String> for Fault {
+    fn from(reason: String) -> Self {
+        Self::Model(reason)
+    }
+}
+
 /// Runs `work`; a panic becomes an error of the one answer that it was about.
-fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+fn guarded<T, E: From<String>>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
         tracing::error!(target: "assay::operator", "a language model panicked");
-        Err("the model failed unexpectedly".to_owned())
+        Err("the model failed unexpectedly".to_owned().into())
     })
 }
 
-fn fail(talk: &Talk, reason: String) {
-    tracing::warn!(target: "assay::operator", reason, "answer failed");
+fn fail(talk: &Talk, fault: impl Into<Fault>) {
+    let event = match fault.into() {
+        Fault::Model(reason) => {
+            tracing::warn!(target: "assay::operator", reason, "answer failed");
+            TalkEvent::Failed(reason)
+        }
+        Fault::Grammar(reason) => {
+            tracing::debug!(target: "assay::operator", reason, "a grammar can't go on");
+            TalkEvent::Grammar(reason)
+        }
+    };
     // Whoever asked may have left.
-    let _ = talk.events.send(TalkEvent::Failed(reason));
+    let _ = talk.events.send(event);
+}
+
+impl Pace {
+    /// Which answers go along in a pass, given what is unread of their prompts (oldest first, 0 once they answer), and
+    /// by how many positions each may advance. Answers always go along; prompts share one budget. The oldest takes what
+    /// it needs, younger ones go along if all that they need is left.
+    fn plan(&self, unread: &[usize]) -> (Vec<bool>, usize) {
+        let budget = if unread.contains(&0) {
+            self.chunk_shared.max(1)
+        } else {
+            self.chunk_alone.max(1)
+        };
+        let mut left = budget;
+        let goes = unread.iter().map(|positions| {
+            let fits = left == budget || *positions <= left;
+            if fits {
+                left -= left.min(*positions);
+            }
+            fits
+        });
+        (goes.collect(), budget)
+    }
 }
 
 impl<S: Speaker> Desk<S> {
@@ -131,13 +182,13 @@ impl<S: Speaker> Desk<S> {
         loop {
             if self.waiting.is_empty() && self.active.is_empty() {
                 match letters.recv() {
-                    Ok(talk) => self.waiting.push_back(talk),
+                    Ok(talk) => self.waiting.push(talk),
                     Err(_) => return,
                 }
             }
             loop {
                 match letters.try_recv() {
-                    Ok(talk) => self.waiting.push_back(talk),
+                    Ok(talk) => self.waiting.push(talk),
                     Err(TryRecvError::Empty) => break,
                     Err(TryRecvError::Disconnected) => return,
                 }
@@ -153,16 +204,24 @@ impl<S: Speaker> Desk<S> {
 
     /// Lets go of those whose listener left, and fills their places.
     fn admit(&mut self) {
-        self.waiting.retain(|talk| !talk.events.is_closed());
+        self.waiting.tidy();
         self.active.retain(|one| !one.talk.events.is_closed());
-        while self.active.len() < self.pace.batch.max(1) {
-            let Some(talk) = self.waiting.pop_front() else {
+        let batch = self.pace.batch.max(1);
+        while self.active.len() < batch {
+            let active = &self.active;
+            let held = |who: &Address| active.iter().filter(|a| a.talk.requester == *who).count();
+            let Some(talk) = self.waiting.pop((batch / 2).max(1), held) else {
                 return;
             };
-            match guarded(|| self.speaker.start(&talk.prompt)) {
-                Ok(speech) => self.active.push(Active {
+            let begun = guarded(|| {
+                let speech = self.speaker.start(&talk.prompt)?;
+                Ok::<_, String>((self.speaker.pending(&speech), speech))
+            });
+            match begun {
+                Ok((unread, speech)) => self.active.push(Active {
                     talk,
                     speech,
+                    unread,
                     said: Vec::new(),
                     masks: Vec::new(),
                 }),
@@ -171,28 +230,26 @@ impl<S: Speaker> Desk<S> {
         }
     }
 
-    /// One pass over all answers under way. If it fails, each goes on alone, so that only those fail that must.
+    /// One pass over the answers under way. If it fails, each that went along goes on alone, so that only those fail
+    /// that must.
     fn pass(&mut self) {
-        let chunk = if self.active.len() > 1 {
-            self.pace.chunk_shared.max(1)
-        } else {
-            self.pace.chunk_alone.max(1)
-        };
+        let unread: Vec<usize> = self.active.iter().map(|one| one.unread).collect();
+        let (goes, chunk) = self.pace.plan(&unread);
         let speaker = Arc::clone(&self.speaker);
-        let mut batch: Vec<&mut S::Speech> =
-            self.active.iter_mut().map(|one| &mut one.speech).collect();
+        let along = self.active.iter_mut().zip(&goes).filter(|(_, goes)| **goes);
+        let mut batch: Vec<&mut S::Speech> = along.map(|(one, _)| &mut one.speech).collect();
+        let answers = batch.len();
         let Err(reason) = guarded(|| speaker.step(&mut batch, chunk)) else {
             return;
         };
-        tracing::warn!(target: "assay::operator", reason, answers = batch.len(), "a pass failed");
-        if let [_] = batch.as_slice() {
-            self.active
-                .drain(..)
-                .for_each(|one| fail(&one.talk, reason.clone()));
-            return;
-        }
-        for mut one in std::mem::take(&mut self.active) {
-            match guarded(|| again(speaker.as_ref(), &mut one, chunk)) {
+        tracing::warn!(target: "assay::operator", reason, answers, "a pass failed");
+        for (mut one, goes) in std::mem::take(&mut self.active).into_iter().zip(goes) {
+            let result = match (goes, answers) {
+                (false, _) => Ok(()),
+                (true, 1) => Err(reason.clone()),
+                (true, _) => guarded(|| again(speaker.as_ref(), &mut one, chunk)),
+            };
+            match result {
                 Ok(()) => self.active.push(one),
                 Err(reason) => fail(&one.talk, reason),
             }
@@ -205,7 +262,7 @@ impl<S: Speaker> Desk<S> {
             match guarded(|| next(self.speaker.as_ref(), &mut one)) {
                 Ok(false) => self.active.push(one),
                 Ok(true) => self.end(one),
-                Err(reason) => fail(&one.talk, reason),
+                Err(fault) => fail(&one.talk, fault),
             }
         }
     }
@@ -252,16 +309,17 @@ fn again<S: Speaker>(speaker: &S, one: &mut Active<S::Speech>, chunk: usize) -> 
 }
 
 /// Chooses the next token if the logits are there. Whether the answer is complete.
-fn next<S: Speaker>(speaker: &S, one: &mut Active<S::Speech>) -> Result<bool, String> {
-    if speaker.pending(&one.speech) > 0 {
+fn next<S: Speaker>(speaker: &S, one: &mut Active<S::Speech>) -> Result<bool, Fault> {
+    one.unread = speaker.pending(&one.speech);
+    if one.unread > 0 {
         return Ok(false);
     }
     let mask = match &mut one.talk.masks {
         None => None,
         Some(source) => {
-            let mask = source.mask()?;
+            let mask = source.mask().map_err(Fault::Grammar)?;
             if mask.iter().all(|byte| *byte == 0) {
-                return Err("the grammar allows no token here".to_owned());
+                return Err("the grammar allows no token here".to_owned().into());
             }
             Some(mask)
         }
@@ -272,7 +330,8 @@ fn next<S: Speaker>(speaker: &S, one: &mut Active<S::Speech>) -> Result<bool, St
         .map(|top| (top, speaker.logits(&one.speech).to_vec()));
     let id = speaker.sample(&mut one.speech, mask.as_deref())?;
     if let Some(source) = &mut one.talk.masks {
-        source.accept(id)?;
+        // The mask allowed it, so it is too costly for the grammar to go on by it.
+        source.accept(id).map_err(Fault::Grammar)?;
     }
     one.masks.extend(mask);
     one.said.push(id);
@@ -284,3 +343,6 @@ fn next<S: Speaker>(speaker: &S, one: &mut Active<S::Speech>) -> Result<bool, St
         || one.said.len() >= sampling.max_out as usize
         || one.talk.stop.load(Ordering::Relaxed))
 }
+
+#[cfg(test)]
+mod tests;
