@@ -32,6 +32,8 @@ pub struct GatewayConfig {
     pub max_fee: u128,
     /// Largest request body, bytes.
     pub max_body: usize,
+    /// Longest time for reading a request body.
+    pub body_timeout: Duration,
     /// Most inputs of one embeddings call.
     pub max_inputs: usize,
     /// Calls that wait or run; more get 429.
@@ -71,6 +73,7 @@ impl GatewayConfig {
             window: 3_600,
             max_fee: 10_000_000,
             max_body: 8 << 20,
+            body_timeout: Duration::from_secs(30),
             max_inputs: 256,
             queue: 64,
             operator_timeout: Duration::from_secs(120),

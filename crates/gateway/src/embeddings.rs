@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
@@ -10,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
-use crate::http::{assay_of, blocking, body_of, json_of, with_receipts};
+use crate::http::{Posted, assay_of, blocking, json_of, with_receipts};
 use crate::server::Shared;
 use crate::{Account, Decoded, Encoded, HttpError, ModelCodec, ModelKind};
 
@@ -29,10 +28,10 @@ struct Question {
 pub(crate) async fn handle(
     State(shared): State<Arc<Shared>>,
     headers: HeaderMap,
-    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
+    Posted(body): Posted,
 ) -> Result<Response, HttpError> {
     let account = shared.account(&headers)?;
-    let body = body_of(&shared, body)?;
+    let body = body?;
     let place = shared.enter()?;
     blocking(move || {
         let _place = place;

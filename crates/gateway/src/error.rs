@@ -81,6 +81,9 @@ pub enum HttpError {
     /// The request names a host this gateway does not serve.
     #[error("host `{0}` is not served here")]
     Host(String),
+    /// A web page of another origin called.
+    #[error("pages of origin `{0}` may not call this gateway")]
+    Origin(String),
     /// No such model.
     #[error("{0}")]
     ModelNotFound(String),
@@ -93,6 +96,9 @@ pub enum HttpError {
     /// The body is too large.
     #[error("the body is larger than {0} bytes")]
     TooLarge(usize),
+    /// The body did not come in time, seconds.
+    #[error("the body did not come within {0} seconds")]
+    SlowBody(u64),
     /// Too many calls.
     #[error("{waiting} calls wait, the queue holds {limit}; try again in a second")]
     Busy {
@@ -171,6 +177,7 @@ impl HttpError {
                 Some(false),
             ),
             Self::Host(_) => (StatusCode::FORBIDDEN, REQUEST, "host_not_served", None),
+            Self::Origin(_) => (StatusCode::FORBIDDEN, REQUEST, "origin_not_allowed", None),
             Self::ModelNotFound(_) => (StatusCode::NOT_FOUND, REQUEST, "model_not_found", None),
             Self::NotFound(_) => (StatusCode::NOT_FOUND, REQUEST, "not_found", None),
             Self::Method(_) => (
@@ -185,6 +192,7 @@ impl HttpError {
                 "body_too_large",
                 None,
             ),
+            Self::SlowBody(_) => (StatusCode::REQUEST_TIMEOUT, REQUEST, "body_timeout", None),
             Self::Timeout(_) => (
                 StatusCode::GATEWAY_TIMEOUT,
                 "server_error",

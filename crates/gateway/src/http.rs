@@ -1,5 +1,7 @@
 //! Routes, and what surrounds every call: hosts, size, accounts, queue, counters.
 
+use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -7,8 +9,8 @@ use std::time::Instant;
 use alloy_primitives::B256;
 use assay_receipt::{ChainView, verify_bundle};
 use axum::body::{Body, Bytes};
-use axum::extract::{DefaultBodyLimit, MatchedPath, Path, Request, State};
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::extract::{DefaultBodyLimit, FromRequest, MatchedPath, Path, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -20,7 +22,7 @@ use crate::buy::{Bought, usd};
 use crate::lang::{Language, chat, completions, responses};
 use crate::metrics::CallLabels;
 use crate::server::Shared;
-use crate::{Account, HttpError, ModelCodec, embeddings, infer};
+use crate::{Account, GatewayConfig, HttpError, ModelCodec, embeddings, infer};
 
 type App = State<Arc<Shared>>;
 
@@ -76,7 +78,7 @@ fn cors(origins: &[String]) -> CorsLayer {
         .allow_headers(Any)
 }
 
-/// Checks the host and counts the call.
+/// Checks host and origin and counts the call.
 async fn around(State(shared): App, request: Request, next: Next) -> Response {
     let start = Instant::now();
     let path = match request
@@ -94,7 +96,9 @@ async fn around(State(shared): App, request: Request, next: Next) -> Response {
         Some(_) => "status",
         None => "other",
     };
-    let response = match check_host(&shared, request.headers()) {
+    let headers = request.headers();
+    let checked = check_host(&shared, headers).and_then(|()| check_origin(&shared, headers));
+    let response = match checked {
         Ok(()) => next.run(request).await,
         Err(error) => error.into_response(),
     };
@@ -119,20 +123,68 @@ fn check_host(shared: &Shared, headers: &HeaderMap) -> Result<(), HttpError> {
     else {
         return Ok(());
     };
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let loopback = matches!(name, "localhost" | "127.0.0.1" | "[::1]");
-    let allowed = shared
-        .config
-        .hosts
-        .iter()
-        .any(|allowed| allowed == "*" || allowed == name);
-    if loopback || allowed || !shared.config.listen.ip().is_loopback() {
+    let name = name_of(host);
+    if is_served(&shared.config, name) || !shared.config.listen.ip().is_loopback() {
         return Ok(());
     }
     Err(HttpError::Host(name.chars().take(80).collect()))
+}
+
+/// A host without its port.
+fn name_of(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    }
+}
+
+/// Whether a host name is a loopback one or was given.
+fn is_served(config: &GatewayConfig, name: &str) -> bool {
+    let loopback = matches!(name, "localhost" | "127.0.0.1" | "[::1]");
+    let given = |allowed: &String| allowed == "*" || allowed == name;
+    loopback || config.hosts.iter().any(given)
+}
+
+/// Calls that a web page makes are served for the page's own origin and for configured ones: a plain form or a text
+/// body needs no consent of the server, and would spend the account's money. Clients that are no browsers send neither
+/// header.
+fn check_origin(shared: &Shared, headers: &HeaderMap) -> Result<(), HttpError> {
+    let config = &shared.config;
+    let refused = |what: &str| Err(HttpError::Origin(what.chars().take(80).collect()));
+    if config.cors.iter().any(|allowed| allowed == "*") {
+        return Ok(());
+    }
+    if let Some(origin) = headers.get(header::ORIGIN) {
+        let Ok(origin) = origin.to_str() else {
+            return refused("?");
+        };
+        let known = config.cors.iter().any(|allowed| allowed == origin);
+        if known || is_own(config, headers, origin) {
+            return Ok(());
+        }
+        return refused(origin);
+    }
+    match headers.get("sec-fetch-site") {
+        Some(site) if site == "cross-site" => refused("another site"),
+        _ => Ok(()),
+    }
+}
+
+/// Whether an origin is the host that was called, under a name that nobody else can point here: loopback, given, or
+/// an address.
+fn is_own(config: &GatewayConfig, headers: &HeaderMap, origin: &str) -> bool {
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    let called = origin
+        .strip_prefix("http://")
+        .or_else(|| origin.strip_prefix("https://"));
+    let (Some(host), Some(called)) = (host, called) else {
+        return false;
+    };
+    let name = name_of(host);
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    host == called && (is_served(config, name) || bare.parse::<IpAddr>().is_ok())
 }
 
 impl Shared {
@@ -183,18 +235,24 @@ impl Drop for Place {
     }
 }
 
-/// The body, or 413.
-pub(crate) fn body_of(
-    shared: &Shared,
-    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
-) -> Result<Bytes, HttpError> {
-    body.map_err(|rejection| {
-        if rejection.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
-            HttpError::TooLarge(shared.config.max_body)
-        } else {
-            HttpError::invalid("body", rejection.body_text())
-        }
-    })
+/// The body of a call: all of it, or 413 or 408.
+pub(crate) struct Posted(pub(crate) Result<Bytes, HttpError>);
+
+impl FromRequest<Arc<Shared>> for Posted {
+    type Rejection = Infallible;
+
+    async fn from_request(request: Request, shared: &Arc<Shared>) -> Result<Self, Infallible> {
+        let limit = shared.config.body_timeout;
+        let read = tokio::time::timeout(limit, Bytes::from_request(request, shared));
+        Ok(Self(match read.await {
+            Ok(Ok(bytes)) => Ok(bytes),
+            Ok(Err(error)) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+                Err(HttpError::TooLarge(shared.config.max_body))
+            }
+            Ok(Err(error)) => Err(HttpError::invalid("body", error.body_text())),
+            Err(_) => Err(HttpError::SlowBody(limit.as_secs())),
+        }))
+    }
 }
 
 /// A JSON object, or 400 with the place of the first error.

@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
@@ -14,7 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::http::{assay_of, blocking, body_of, json_of, with_receipts};
+use crate::http::{Posted, assay_of, blocking, json_of, with_receipts};
 use crate::server::Shared;
 use crate::{Account, Decoded, Encoded, HttpError, ModelCodec, multipart};
 
@@ -32,10 +31,10 @@ pub(crate) async fn handle(
     State(shared): State<Arc<Shared>>,
     Query(parameters): Query<Parameters>,
     headers: HeaderMap,
-    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
+    Posted(body): Posted,
 ) -> Result<Response, HttpError> {
     let account = shared.account(&headers)?;
-    let body = body_of(&shared, body)?;
+    let body = body?;
     let place = shared.enter()?;
     let kind = headers
         .get(header::CONTENT_TYPE)

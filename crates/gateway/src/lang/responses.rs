@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use assay_text::{Message, Role, ToolCall};
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
@@ -17,17 +16,17 @@ use super::run::{ChoiceEvent, Run};
 use super::shape::Shape;
 use super::sse::{Frames, Render, respond};
 use super::{constraint, messages, numbers, tools};
-use crate::http::{add_headers, blocking, body_of, json_of};
+use crate::http::{Posted, add_headers, blocking, json_of};
 use crate::server::Shared;
 use crate::{Account, HttpError};
 
 pub(crate) async fn handle(
     State(shared): State<Arc<Shared>>,
     headers: HeaderMap,
-    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
+    Posted(body): Posted,
 ) -> Result<Response, HttpError> {
     let account = shared.account(&headers)?;
-    let body = body_of(&shared, body)?;
+    let body = body?;
     let place = shared.enter()?;
     let reader = Arc::clone(&shared);
     let (call, echo) = blocking(move || read(&reader, account, &json_of(&body)?)).await?;
