@@ -59,7 +59,7 @@ pub(crate) trait Taker: Send {
     /// The next token. Called for every token of the answer, also for those that come after [`Flow::Stop`].
     ///
     /// # Errors
-    /// Why this token can't be in the answer; the operator is at fault.
+    /// Why this token can't be in the answer; the operator is at fault, and the taker is as it was before.
     fn token(&mut self, token: &Token) -> Result<Flow, String>;
 
     /// Root of the masks that the first `tokens` tokens must have been sampled under, for constrained answers.
@@ -178,7 +178,7 @@ impl Shared {
         };
         let mut messages = match self.upstream.run(&operator.endpoint, &ask).await {
             Ok(messages) => messages,
-            Err(fault) => return Err(of_refusal(fault)),
+            Err(fault) => return Err(of_refusal(order, fault)),
         };
         let mut job: Option<String> = None;
         let mut tokens = Vec::new();
@@ -209,13 +209,11 @@ impl Shared {
                         }
                         continue;
                     }
+                    // A token that is refused was not passed on: the next operator may give another.
+                    let flow = taker.token(&token).map_err(|reason| fault(&reason))?;
                     passed.tokens.push(token.id);
-                    match taker.token(&token) {
-                        Ok(Flow::Go) => {}
-                        Ok(Flow::Stop) => {
-                            passed.stop.get_or_insert(tokens.len());
-                        }
-                        Err(reason) => return Err(fault(&reason)),
+                    if flow == Flow::Stop {
+                        passed.stop.get_or_insert(tokens.len());
                     }
                 }
                 Message::Done(done) => {
@@ -231,17 +229,12 @@ impl Shared {
                         .receive(order, operator, signed, *done, tokens, mask_root)
                         .await;
                 }
-                Message::Failed(error) if error.code == "grammar" => {
-                    return Err(Failure::Ours(HttpError::invalid(
-                        "response_format",
-                        error.message,
-                    )));
-                }
                 Message::Failed(error) => {
-                    return Err(Failure::Theirs(OperatorFault::Refused {
+                    let refusal = OperatorFault::Refused {
                         code: error.code,
                         message: error.message,
-                    }));
+                    };
+                    return Err(of_refusal(order, refusal));
                 }
             }
         }
@@ -366,12 +359,16 @@ fn fault(reason: &str) -> Failure {
     Failure::Theirs(OperatorFault::Unreadable(reason.to_owned()))
 }
 
-fn of_refusal(fault: OperatorFault) -> Failure {
+/// What an operator refuses, before an answer or in the middle of one: some of it is the caller's to mend, and no other
+/// operator would do better.
+fn of_refusal(order: &Order, fault: OperatorFault) -> Failure {
     match fault {
         OperatorFault::Refused { code, message } if code == "balance" => {
             Failure::Ours(HttpError::PaymentRequired(message))
         }
-        OperatorFault::Refused { code, message } if code == "grammar" => {
+        OperatorFault::Refused { code, message }
+            if code == "grammar" && order.grammar.is_some() =>
+        {
             Failure::Ours(HttpError::invalid("response_format", message))
         }
         other => Failure::Theirs(other),

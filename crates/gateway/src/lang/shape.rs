@@ -127,18 +127,23 @@ impl Shaper {
         })
     }
 
-    /// The next token. An error says why it can't be there.
+    /// The next token. An error says why it can't be there; another may be pushed in its place.
     pub(crate) fn push(&mut self, token: &Token) -> Result<(Delta, Flow), String> {
+        let shown = !self.complete && !self.ends.contains(&token.id);
+        // First what can be refused without a trace.
+        let probability = match self.probabilities && shown {
+            true => Some(self.probability(token)?),
+            false => None,
+        };
         self.constrain(token.id)?;
         if self.complete {
             return Ok((Delta::default(), Flow::Stop));
         }
-        if self.ends.contains(&token.id) {
+        if !shown {
             return Ok((Delta::default(), Flow::Go));
         }
         let piece = self.detokenizer.push(token.id);
-        if self.probabilities {
-            let probability = self.probability(token)?;
+        if let Some(probability) = probability {
             self.waiting.push((self.seen, probability));
         }
         let delta = self.text(&piece)?;
@@ -161,8 +166,9 @@ impl Shaper {
                 self.masks.len()
             ));
         }
+        constraint.accept(id).map_err(|error| error.to_string())?;
         self.masks.push(leaf_hash(Family::Mask, &mask));
-        constraint.accept(id).map_err(|error| error.to_string())
+        Ok(())
     }
 
     /// Root of the masks of the first `tokens` tokens.

@@ -23,7 +23,7 @@ pub(crate) enum ToolChoice {
 /// Tools of a call.
 #[derive(Clone, Debug)]
 pub(crate) struct Tools {
-    /// Those that may be called: all, or the one that `tool_choice` names.
+    /// Those that may be called: all, or those that `tool_choice` names.
     tools: Vec<Tool>,
     pub(crate) choice: ToolChoice,
     /// Whether an answer may hold more than one call.
@@ -98,6 +98,54 @@ fn tool(item: &Value) -> Result<Tool, HttpError> {
     })
 }
 
+fn wrong_choice(reason: String) -> HttpError {
+    HttpError::invalid("tool_choice", reason)
+}
+
+/// Name of a function, in `function` (chat completions) or beside `type` (responses).
+fn name_of(function: &Map<String, Value>) -> &str {
+    let inner = function.get("function").and_then(Value::as_object);
+    let name = inner.unwrap_or(function).get("name");
+    name.and_then(Value::as_str).unwrap_or("")
+}
+
+/// A `tool_choice` that is an object: a function that must be called, or functions that may be.
+fn named_choice(named: &Map<String, Value>) -> Result<(ToolChoice, Vec<&str>), HttpError> {
+    match named.get("type").map(|kind| kind.as_str().unwrap_or("")) {
+        None | Some("function") => Ok((ToolChoice::Required, vec![name_of(named)])),
+        Some("allowed_tools") => {
+            let inner = named.get("allowed_tools").and_then(Value::as_object);
+            let allowed = inner.unwrap_or(named);
+            let choice = match allowed.get("mode").and_then(Value::as_str) {
+                Some("auto") => ToolChoice::Auto,
+                Some("required") => ToolChoice::Required,
+                _ => {
+                    return Err(wrong_choice(
+                        "`mode` of `allowed_tools` must be `auto` or `required`".into(),
+                    ));
+                }
+            };
+            match allowed.get("tools").and_then(Value::as_array) {
+                Some(items) if (1..=MAX_TOOLS).contains(&items.len()) => {
+                    let names = items
+                        .iter()
+                        .map(|item| item.as_object().map_or("", name_of));
+                    Ok((choice, names.collect()))
+                }
+                _ => Err(wrong_choice(format!(
+                    "`tools` of `allowed_tools` must be a list of 1 to {MAX_TOOLS}"
+                ))),
+            }
+        }
+        Some(kind) => {
+            let shown: String = kind.chars().take(40).collect();
+            Err(wrong_choice(format!(
+                "`tool_choice` of type `{shown}` is not supported: `function` and `allowed_tools` are"
+            )))
+        }
+    }
+}
+
 /// Reads the three fields.
 pub(crate) fn read(body: &Map<String, Value>) -> Result<Tools, HttpError> {
     let mut tools = match body.get("tools") {
@@ -111,7 +159,6 @@ pub(crate) fn read(body: &Map<String, Value>) -> Result<Tools, HttpError> {
             )));
         }
     };
-    let wrong_choice = |reason: String| HttpError::invalid("tool_choice", reason);
     let choice = match body.get("tool_choice") {
         None | Some(Value::Null) if tools.is_empty() => ToolChoice::None,
         None | Some(Value::Null) => ToolChoice::Auto,
@@ -126,17 +173,16 @@ pub(crate) fn read(body: &Map<String, Value>) -> Result<Tools, HttpError> {
             }
         },
         Some(Value::Object(named)) => {
-            let function = named.get("function").and_then(Value::as_object);
-            let name = function.unwrap_or(named).get("name");
-            let name = name.and_then(Value::as_str).unwrap_or("");
-            tools.retain(|tool| tool.name == name);
-            if tools.is_empty() {
+            let (choice, names) = named_choice(named)?;
+            let unknown = |name: &&str| !tools.iter().any(|tool| tool.name == *name);
+            if let Some(name) = names.iter().copied().find(|name| unknown(name)) {
                 let shown: String = name.chars().take(80).collect();
                 return Err(wrong_choice(format!(
                     "`tool_choice` names `{shown}`, which is none of `tools`"
                 )));
             }
-            ToolChoice::Required
+            tools.retain(|tool| names.contains(&tool.name.as_str()));
+            choice
         }
         Some(_) => {
             return Err(wrong_choice(
@@ -183,11 +229,19 @@ mod tests {
         let named = json!({"type": "function", "function": {"name": "b"}});
         assert_eq!(offered(named), (1, true));
         assert_eq!(offered(json!({"type": "function", "name": "a"})), (1, true));
+        let listed = json!([{"type": "function", "function": {"name": "b"}}]);
+        let chat = |mode: &str| json!({"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": listed}});
+        assert_eq!(offered(chat("auto")), (1, false));
+        assert_eq!(offered(chat("required")), (1, true));
+        let listed = json!([{"type": "function", "name": "a"}, {"type": "function", "name": "b"}]);
+        let responses = json!({"type": "allowed_tools", "mode": "auto", "tools": listed});
+        assert_eq!(offered(responses), (2, false));
         assert!(!read_of(json!({})).unwrap().is_offered());
     }
 
     #[test]
     fn what_is_no_tool_is_refused() {
+        let chosen = |choice: Value| json!({"tools": [{"type": "function", "name": "a"}], "tool_choice": choice});
         for bad in [
             json!({"tools": 5}),
             json!({"tools": [{"type": "web_search"}]}),
@@ -197,6 +251,13 @@ mod tests {
             json!({"tool_choice": "always"}),
             json!({"tools": [], "tool_choice": {"function": {"name": "x"}}}),
             json!({"parallel_tool_calls": 3}),
+            chosen(json!({"type": "custom", "custom": {"name": "a"}})),
+            chosen(json!({"type": "function", "name": "b"})),
+            chosen(json!({"type": "allowed_tools", "mode": "none", "tools": [{"name": "a"}]})),
+            chosen(json!({"type": "allowed_tools", "mode": "auto", "tools": []})),
+            chosen(
+                json!({"type": "allowed_tools", "mode": "auto", "tools": [{"name": "a"}, {"name": "b"}]}),
+            ),
         ] {
             assert!(read_of(bad.clone()).is_err(), "{bad}");
         }

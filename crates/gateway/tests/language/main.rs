@@ -7,6 +7,8 @@ mod faults;
 mod load;
 mod official;
 mod operator;
+mod pages;
+mod refusals;
 mod shapes;
 
 use std::sync::Arc;

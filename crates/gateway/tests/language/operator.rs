@@ -51,6 +51,8 @@ pub struct Behaviour {
     pub refuse: Option<(u16, &'static str)>,
     /// Change the receipt before it is signed.
     pub forge: Option<fn(&mut Receipt)>,
+    /// Tokens come without their probabilities.
+    pub bare: bool,
     /// Masks of a constrained answer.
     pub masks: Vec<Vec<u8>>,
 }
@@ -326,7 +328,7 @@ async fn say(
         for id in next {
             tokens.push(id);
             let mut token = json!({"id": id, "logprob": null, "top": []});
-            if let Some(count) = asked.logprobs {
+            if let Some(count) = asked.logprobs.filter(|_| !behaviour.bare) {
                 token["logprob"] = json!(-0.25);
                 let top: Vec<Value> = (0..u32::from(count))
                     .map(|i| json!([id + i, -0.25 - i as f32]))
