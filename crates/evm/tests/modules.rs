@@ -14,8 +14,7 @@ use assay_evm::{
     MODULE_CODE, TransactionOutcome,
 };
 use assay_modules::{
-    Arbiter, Call, Case, GenesisParams, ModelInfo, Modules, Outcome, RunSize, SegmentInfo,
-    Verdict,
+    Arbiter, Call, Case, GenesisParams, ModelInfo, Modules, Outcome, RunSize, SegmentInfo, Verdict,
 };
 use assay_storage::MemoryStorage;
 use assay_types::{AccountRecord, Decoded, Recovered, StateDiff, StateView, ViewError};
