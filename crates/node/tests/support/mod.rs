@@ -25,7 +25,12 @@ impl Arbiter for NoModels {
     fn committed_leaves(&self, _: &[u8], _: assay_modules::RunSize) -> Result<u64, String> {
         Err("no models here".into())
     }
-    fn segment_of(&self, _: &[u8], _: assay_modules::RunSize, _: u64) -> Result<assay_modules::SegmentInfo, String> {
+    fn segment_of(
+        &self,
+        _: &[u8],
+        _: assay_modules::RunSize,
+        _: u64,
+    ) -> Result<assay_modules::SegmentInfo, String> {
         Err("no models here".into())
     }
     fn judge(&self, _: &assay_modules::Case<'_>) -> Result<assay_modules::Verdict, String> {
