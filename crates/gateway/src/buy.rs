@@ -83,19 +83,25 @@ impl Shared {
         model: &dyn ModelCodec,
         input: &Encoded,
     ) -> Result<Bought, HttpError> {
-        let (fee, operators) = self.offers(account, model, 1)?;
+        let (fee, mut operators) = self.offers(account, model, 1)?;
         let mut faults = Vec::new();
-        for operator in &operators {
-            match self.ask(account, model, input, operator, fee) {
-                Ok(bought) => return Ok(bought),
-                Err(Failure::Ours(error)) => return Err(error),
-                Err(Failure::Theirs(fault)) => {
-                    tracing::warn!(target: "assay::gateway", operator = %operator.address, %fault, "operator failed");
-                    self.metrics.operator_failures.inc();
-                    self.operators.note_fault(operator.address);
-                    faults.push((operator.address, fault));
+        while !operators.is_empty() {
+            for operator in &operators {
+                match self.ask(account, model, input, operator, fee) {
+                    Ok(bought) => return Ok(bought),
+                    Err(Failure::Ours(error)) => return Err(error),
+                    Err(Failure::Theirs(fault)) => {
+                        tracing::warn!(target: "assay::gateway", operator = %operator.address, %fault, "operator failed");
+                        self.metrics.operator_failures.inc();
+                        self.operators.note_fault(operator.address);
+                        faults.push((operator.address, fault));
+                    }
                 }
             }
+            let asked: Vec<Address> = faults.iter().map(|(address, _)| *address).collect();
+            operators =
+                self.operators
+                    .newcomers(&self.client, &self.agent, model.model_id(), &asked)?;
         }
         Err(none_left(&faults))
     }

@@ -65,10 +65,7 @@ impl Operators {
                     .any(|entry| entry.models.contains(&model_id))
         };
         if !usable {
-            let entries = read(client, agent)?;
-            let mut known = self.known.lock();
-            known.entries = entries;
-            known.read_at = Some(Instant::now());
+            self.read(client, agent)?;
         }
         let mut known = self.known.lock();
         known.turn = known.turn.wrapping_add(1);
@@ -85,6 +82,28 @@ impl Operators {
         }
         serving.sort_by_key(|entry| known.faults.contains_key(&entry.address));
         Ok(serving)
+    }
+
+    /// Reads the list again and gives the operators that serve `model_id` and are not among `asked`: the list may be older than one that has just come. Blocks.
+    pub(crate) fn newcomers(
+        &self,
+        client: &ChainClient,
+        agent: &ureq::Agent,
+        model_id: B256,
+        asked: &[Address],
+    ) -> Result<Vec<OperatorEntry>, ClientError> {
+        self.read(client, agent)?;
+        let mut serving = self.serving(client, agent, model_id)?;
+        serving.retain(|entry| !asked.contains(&entry.address));
+        Ok(serving)
+    }
+
+    fn read(&self, client: &ChainClient, agent: &ureq::Agent) -> Result<(), ClientError> {
+        let entries = read(client, agent)?;
+        let mut known = self.known.lock();
+        known.entries = entries;
+        known.read_at = Some(Instant::now());
+        Ok(())
     }
 
     /// Passes an operator over for a while.

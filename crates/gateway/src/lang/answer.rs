@@ -139,19 +139,36 @@ impl Shared {
     ) -> Result<Sold, HttpError> {
         let mut faults = Vec::new();
         let mut passed = Passed::default();
-        for operator in &order.operators {
-            match self.attempt(order, operator, taker, &mut passed).await {
-                Ok(sold) => return Ok(sold),
-                Err(Failure::Ours(error)) => return Err(error),
-                Err(Failure::Theirs(fault)) => {
-                    tracing::warn!(target: "assay::gateway", operator = %operator.address, %fault, "operator failed");
-                    self.metrics.operator_failures.inc();
-                    if !fault.is_busy() {
-                        self.operators.note_fault(operator.address);
+        let mut operators = order.operators.clone();
+        while !operators.is_empty() {
+            for operator in &operators {
+                match self.attempt(order, operator, taker, &mut passed).await {
+                    Ok(sold) => return Ok(sold),
+                    Err(Failure::Ours(error)) => return Err(error),
+                    Err(Failure::Theirs(fault)) => {
+                        tracing::warn!(target: "assay::gateway", operator = %operator.address, %fault, "operator failed");
+                        self.metrics.operator_failures.inc();
+                        if !fault.is_busy() {
+                            self.operators.note_fault(operator.address);
+                        }
+                        faults.push((operator.address, fault));
                     }
-                    faults.push((operator.address, fault));
                 }
             }
+            if faults.iter().all(|(_, fault)| fault.is_busy()) {
+                break;
+            }
+            let (shared, model_id) = (Arc::clone(self), order.model.model_id());
+            let asked: Vec<Address> = faults.iter().map(|(address, _)| *address).collect();
+            let newcomers = move || {
+                shared
+                    .operators
+                    .newcomers(&shared.client, &shared.agent, model_id, &asked)
+            };
+            operators = match tokio::task::spawn_blocking(newcomers).await {
+                Ok(found) => found?,
+                Err(_) => break,
+            };
         }
         Err(none_left_of(&faults))
     }
