@@ -118,9 +118,9 @@ response = client.responses.create(model=model, input="Say hello.", instructions
 check("responses", response.output_text and response.status in ("completed", "incomplete"), repr(response.output_text))
 check("responses usage", response.usage.total_tokens == response.usage.input_tokens + response.usage.output_tokens)
 check("responses receipt", response.assay["receipts"][0].startswith("0x"))
-kinds = [event.type for event in client.responses.create(model=model, input="Say hello.", max_output_tokens=40, stream=True)]
+kinds = [event.type for event in client.responses.create(model=model, input="Say hello.", max_output_tokens=40, temperature=0, stream=True)]
 check("responses stream", kinds[0] == "response.created" and kinds[-1] in ("response.completed", "response.incomplete"))
-with client.responses.stream(model=model, input="Say hello.", max_output_tokens=40) as helper:
+with client.responses.stream(model=model, input="Say hello.", max_output_tokens=40, temperature=0) as helper:
     for _ in helper:
         pass
     if kinds[-1] == "response.completed":
