@@ -63,7 +63,7 @@ for await (const event of await client.responses.create({ model, input: "Say hel
   kinds.push(event.type);
 }
 check("responses stream", kinds[0] === "response.created" && kinds.includes("response.output_text.delta"));
-const final = await client.responses.stream({ model, input: "Say hello.", max_output_tokens: 40 }).finalResponse();
+const final = await client.responses.stream({ model, input: "Say hello.", max_output_tokens: 40, temperature: 0 }).finalResponse();
 check("responses helper", final.output.length === 1);
 
 if (SCRIPTED === "1") {
