@@ -1,1 +1,3 @@
 //! The lookup argument.
+
+pub(crate) mod gkr;

@@ -1,0 +1,217 @@
+//! Extension arithmetic on `W` elements at once: one packed base field vector per coefficient.
+//!
+//! The extension is `F[X] / (X^5 + X^2 − 1)`. A product is a matrix of one factor times the vector of the other, so that each coefficient is one dot product with one reduction.
+
+use p3_field::{Algebra, Field, PackedValue, PrimeCharacteristicRing};
+
+use crate::field::{DEGREE, EF, F};
+
+/// `W` base field elements.
+pub(super) type Lane = <F as Field>::Packing;
+/// `W` extension elements, by coefficient.
+pub(super) type Pack = [Lane; DEGREE];
+
+/// `W`.
+pub(super) const WIDTH: usize = <Lane as PackedValue>::WIDTH;
+/// Base field elements in a [`Pack`].
+pub(super) const PACK: usize = WIDTH * DEGREE;
+
+/// The nine different entries of the matrix of `x ↦ b x`.
+#[derive(Clone, Copy)]
+pub(super) struct Matrix<T>([T; 9]);
+
+impl<T: PrimeCharacteristicRing + Copy> Matrix<T> {
+    #[inline(always)]
+    pub(super) fn new(b: &[T; DEGREE]) -> Self {
+        let [b0, b1, b2, b3, b4] = *b;
+        let b14 = b1 - b4;
+        Self([b0, b1, b2, b3, b4, b0 - b3, b14, b4 - b2, b3 - b14])
+    }
+
+    /// Row `c`: what the coefficients of the other factor contribute to coefficient `c`. From `X^5 = 1 − X^2`, `X^6 = X − X^3`, `X^7 = X^2 − X^4`, `X^8 = X^3 + X^2 − 1`.
+    #[inline(always)]
+    fn row(&self, c: usize) -> [T; DEGREE] {
+        let [b0, b1, b2, b3, b4, b03, b14, b42, b341] = self.0;
+        match c {
+            0 => [b0, b4, b3, b2, b14],
+            1 => [b1, b0, b4, b3, b2],
+            2 => [b2, b14, b03, b42, b341],
+            3 => [b3, b2, b14, b03, b42],
+            _ => [b4, b3, b2, b14, b03],
+        }
+    }
+}
+
+#[inline(always)]
+fn each(f: impl Fn(usize) -> Lane) -> Pack {
+    [f(0), f(1), f(2), f(3), f(4)]
+}
+
+#[inline(always)]
+pub(super) fn add(a: &Pack, b: &Pack) -> Pack {
+    each(|c| a[c] + b[c])
+}
+
+#[inline(always)]
+pub(super) fn sub(a: &Pack, b: &Pack) -> Pack {
+    each(|c| a[c] - b[c])
+}
+
+/// `a b`.
+#[inline(always)]
+pub(super) fn mul(a: &Pack, b: &Matrix<Lane>) -> Pack {
+    each(|c| Lane::dot_product(a, &b.row(c)))
+}
+
+/// `a b` for one scalar `b`.
+#[inline(always)]
+pub(super) fn scale(a: &Pack, b: &Matrix<F>) -> Pack {
+    each(|c| <Lane as Algebra<F>>::mixed_dot_product(a, &b.row(c)))
+}
+
+/// `a b + c d`.
+#[inline(always)]
+pub(super) fn mul2(a: &Pack, b: &Matrix<Lane>, c: &Pack, d: &Matrix<Lane>) -> Pack {
+    add(&mul(a, b), &mul(c, d))
+}
+
+/// The matrix of a challenge.
+pub(super) fn matrix(v: &EF) -> Matrix<F> {
+    Matrix::new(&coefficients(v))
+}
+
+/// The coefficients of an element.
+pub(super) fn coefficients(v: &EF) -> [F; DEGREE] {
+    let c = p3_field::BasedVectorSpace::<F>::as_basis_coefficients_slice(v);
+    std::array::from_fn(|i| c[i])
+}
+
+/// The element with these coefficients.
+pub(super) fn element(c: impl Fn(usize) -> F) -> EF {
+    <EF as p3_field::BasedVectorSpace<F>>::from_basis_coefficients_fn(c)
+}
+
+/// The sum of all lanes.
+pub(super) fn sum_lanes(a: &Pack) -> EF {
+    element(|c| a[c].as_slice().iter().copied().sum())
+}
+
+/// Splits a buffer into packs.
+pub(super) fn packs(flat: &[F]) -> &[Pack] {
+    Lane::pack_slice(flat).as_chunks().0
+}
+
+/// Splits a buffer into packs.
+pub(super) fn packs_mut(flat: &mut [F]) -> &mut [Pack] {
+    Lane::pack_slice_mut(flat).as_chunks_mut().0
+}
+
+/// The elements of a pack, in order.
+pub(super) fn unpack(a: &[Pack]) -> Vec<EF> {
+    a.iter()
+        .flat_map(|p| (0..WIDTH).map(|lane| element(|c| p[c].as_slice()[lane])))
+        .collect()
+}
+
+/// Elements in packs.
+pub(super) fn pack(values: &[EF]) -> Vec<Pack> {
+    values
+        .chunks_exact(WIDTH)
+        .map(|v| each(|c| Lane::from_fn(|lane| coefficients(&v[lane])[c])))
+        .collect()
+}
+
+/// Rearranges elements, whose coefficients follow one another, into packs.
+pub(super) fn pack_in_place(block: &mut [F]) {
+    let rows = block.as_chunks::<DEGREE>().0;
+    let pack: Pack = each(|c| Lane::from_fn(|lane| rows[lane][c]));
+    packs_mut(block)[0] = pack;
+}
+
+/// What numerators are: of the base field in the leaves, of the extension elsewhere.
+pub(super) trait Numerators {
+    /// `W` numerators.
+    type N: Copy + Send + Sync;
+    /// `a − b`.
+    fn sub(a: &Self::N, b: &Self::N) -> Self::N;
+    /// `a + r (b − a)`.
+    fn fold(a: &Self::N, b: &Self::N, r: &Matrix<F>) -> Pack;
+    /// `n + a`.
+    fn plus(n: &Self::N, a: &Pack) -> Pack;
+    /// `n a + c d`.
+    fn mul2(n: &Self::N, a: &Matrix<Lane>, c: &Pack, d: &Matrix<Lane>) -> Pack;
+    /// `m a + n b`.
+    fn cross(m: &Self::N, a: &Matrix<Lane>, n: &Self::N, b: &Matrix<Lane>) -> Pack;
+}
+
+/// Base field.
+pub(super) struct Base;
+/// Extension field.
+pub(super) struct Extension;
+
+impl Numerators for Extension {
+    type N = Pack;
+
+    #[inline(always)]
+    fn sub(a: &Pack, b: &Pack) -> Pack {
+        sub(a, b)
+    }
+
+    #[inline(always)]
+    fn fold(a: &Pack, b: &Pack, r: &Matrix<F>) -> Pack {
+        add(a, &scale(&sub(b, a), r))
+    }
+
+    #[inline(always)]
+    fn plus(n: &Pack, a: &Pack) -> Pack {
+        add(n, a)
+    }
+
+    #[inline(always)]
+    fn mul2(n: &Pack, a: &Matrix<Lane>, c: &Pack, d: &Matrix<Lane>) -> Pack {
+        mul2(n, a, c, d)
+    }
+
+    #[inline(always)]
+    fn cross(m: &Pack, a: &Matrix<Lane>, n: &Pack, b: &Matrix<Lane>) -> Pack {
+        mul2(m, a, n, b)
+    }
+}
+
+impl Numerators for Base {
+    type N = Lane;
+
+    #[inline(always)]
+    fn sub(a: &Lane, b: &Lane) -> Lane {
+        *a - *b
+    }
+
+    #[inline(always)]
+    fn fold(a: &Lane, b: &Lane, r: &Matrix<F>) -> Pack {
+        let d = *b - *a;
+        let mut out = each(|c| d * r.0[c]);
+        out[0] += *a;
+        out
+    }
+
+    #[inline(always)]
+    fn plus(n: &Lane, a: &Pack) -> Pack {
+        [*n + a[0], a[1], a[2], a[3], a[4]]
+    }
+
+    #[inline(always)]
+    fn mul2(n: &Lane, a: &Matrix<Lane>, c: &Pack, d: &Matrix<Lane>) -> Pack {
+        each(|i| {
+            let [d0, d1, d2, d3, d4] = d.row(i);
+            Lane::dot_product(
+                &[c[0], c[1], c[2], c[3], c[4], *n],
+                &[d0, d1, d2, d3, d4, a.0[i]],
+            )
+        })
+    }
+
+    #[inline(always)]
+    fn cross(m: &Lane, a: &Matrix<Lane>, n: &Lane, b: &Matrix<Lane>) -> Pack {
+        each(|c| Lane::dot_product(&[*m, *n], &[a.0[c], b.0[c]]))
+    }
+}

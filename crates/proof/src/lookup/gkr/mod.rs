@@ -1,0 +1,83 @@
+//! The sum of fractions: `Σ_i num_i / den_i = 0` for `2^L` leaves, proven layer by layer (Papini and Haböck, ePrint 2023/1284, §3).
+//!
+//! A layer of `2^l` fractions arises from the one below by adding the fractions `i` and `i + 2^l`: the **highest** bit of an index tells the child, so both children are
+//! contiguous and the point of the leaves comes out lowest bit first. With `p`, `q` for numerators and denominators and an index 0 or 1 for the child,
+//! `p = p0 q1 + p1 q0` and `q = q0 q1`.
+//!
+//! A claim on `p(r)` and `q(r)` is passed on by a sumcheck of `p(r) + λ q(r) = Σ_x eq(r, x) [p0 q1 + p1 q0 + λ q0 q1](x)`, which binds the highest variable first. The factor of `eq`
+//! that belongs to the variable being bound is left out of the round polynomial (Gruen, ePrint 2024/108, §3): the round's claim is `c = Σ_y eq(r', y) [(1 − r_j) g(y, 0) + r_j g(y, 1)]`,
+//! the message is the quadratic `t(X) = Σ_y eq(r', y) g(y, X)` and the next claim is `t(ρ)`. As `c = t(0) + r_j (t(1) − t(0))`, the linear and the quadratic coefficient
+//! are sent and the verifier gets `t(0)` without a division. The factor `eq(r, ρ)` appears nowhere.
+//!
+//! Memory of the prover, with `N = 2^L`: `4 N` bytes of numerators (borrowed) and `20 N` of denominators (taken and folded in place), `40 (N/2 + N/4 + …) = 40 N` of layers.
+//! The peak, `64 N` bytes, is reached when the layers are complete; each is freed once it is proven, and the leaves, which come last, need `24 N` and `10 N` for folded numerators.
+
+mod arith;
+mod layer;
+mod prove;
+mod scalar;
+#[cfg(test)]
+mod tests;
+mod verify;
+
+use crate::field::{EF, EF_BYTES};
+
+pub(crate) use prove::prove;
+pub(crate) use verify::verify;
+
+/// What is left to show: the multilinear extensions of the leaves at one point.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LeafClaim {
+    /// `L` coordinates, lowest bit first.
+    pub(crate) point: Vec<EF>,
+    /// The numerators there.
+    pub(crate) numerator: EF,
+    /// The denominators there.
+    pub(crate) denominator: EF,
+}
+
+/// Bytes of a proof for `2^log` leaves, exactly: four elements of the root, and for the layer above `2^(k+1)` fractions `k` rounds of two and four at the end.
+pub(crate) fn proof_len(log: usize) -> usize {
+    (1..log).map(|k| 2 * k + 4).sum::<usize>() * EF_BYTES + 4 * EF_BYTES
+}
+
+/// The soundness error is at most this, divided by the size of the extension field: degree two in every round, and one for each `λ` and each choice of a child.
+pub(crate) fn error_degree_sum(log: usize) -> u64 {
+    (1..log as u64).map(|k| 2 * k + 2).sum::<u64>() + 1
+}
+
+/// Labels of the messages.
+const ROOT: &str = "gkr root";
+const ROUND: &str = "gkr round";
+const LAYER: &str = "gkr layer";
+
+/// A layer's four values at the point that its sumcheck ends in, or the root's two children.
+#[derive(Clone, Copy)]
+struct Children {
+    p0: EF,
+    p1: EF,
+    q0: EF,
+    q1: EF,
+}
+
+impl Children {
+    fn numerator(&self) -> EF {
+        self.p0 * self.q1 + self.p1 * self.q0
+    }
+
+    fn denominator(&self) -> EF {
+        self.q0 * self.q1
+    }
+
+    /// Numerator and denominator with the child's bit set to `mu`.
+    fn at(&self, mu: EF) -> [EF; 2] {
+        [
+            self.p0 + mu * (self.p1 - self.p0),
+            self.q0 + mu * (self.q1 - self.q0),
+        ]
+    }
+
+    fn message(&self) -> [EF; 4] {
+        [self.p0, self.p1, self.q0, self.q1]
+    }
+}
