@@ -7,6 +7,7 @@ use super::{
         self, Base, Extension, Lane, Matrix, Numerators, PACK, Pack, WIDTH, add, matrix, mul, mul2,
         pack_in_place, packs, packs_mut, scale, sub, sum_lanes, unpack,
     },
+    memory::zeros,
     scalar::{Fractions, Tables},
 };
 use crate::{
@@ -69,8 +70,8 @@ impl<'a> Layer<'a> {
     /// The layer above.
     pub(super) fn add_pairs(&self) -> Layer<'static> {
         let half = self.len() / 2;
-        let mut p = F::zero_vec(half * PACK);
-        let mut q = F::zero_vec(half * PACK);
+        let mut p = zeros(half * PACK);
+        let mut q = zeros(half * PACK);
         let (q0, q1) = packs(&self.q).split_at(half);
         let out = (packs_mut(&mut p), packs_mut(&mut q));
         match &self.p {
@@ -215,7 +216,7 @@ impl PackedTables<'_> {
         let sums = match &mut self.p {
             Store::Base(p) => {
                 let (p0, p1) = Lane::pack_slice(p).split_at(self.p_stride);
-                let mut out = F::zero_vec(4 * quarter * PACK);
+                let mut out = zeros(4 * quarter * PACK);
                 let (out0, out1) = packs_mut(&mut out).split_at_mut(2 * quarter);
                 let p0 = Promote::new(p0, out0, quarter);
                 let p1 = Promote::new(p1, out1, quarter);

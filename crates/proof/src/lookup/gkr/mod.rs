@@ -14,6 +14,7 @@
 
 mod arith;
 mod layer;
+mod memory;
 mod prove;
 mod scalar;
 #[cfg(test)]
