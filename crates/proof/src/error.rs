@@ -102,10 +102,33 @@ pub enum PlanError {
         /// Logarithm supported.
         limit: u32,
     },
+    /// This machine derives other parameters of the commitment scheme than the parameter set states.
+    #[error("the parameters of {what} of 2^{log} cells are not those of the parameter set")]
+    Parameters {
+        /// `witness`, `weights`.
+        what: &'static str,
+        /// Logarithm of the size.
+        log: u32,
+    },
     /// The key does not describe this model.
     #[error("the key does not fit the model: {0}")]
     Key(String),
     /// The run's input does not fit the model.
     #[error(transparent)]
     Graph(#[from] assay_graph::GraphError),
+}
+
+/// Why there is no proof.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProveError {
+    /// The model or the run can't be proven.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The runs don't fit together.
+    #[error("{0}")]
+    Runs(String),
+    /// The proof would be below 100 bits.
+    #[error(transparent)]
+    Budget(VerifyError),
 }

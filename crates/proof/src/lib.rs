@@ -1,12 +1,37 @@
-//! Proofs that a run of an integer graph gives exactly these outputs (docs/proof.md).
+//! Proofs that runs of an integer graph give exactly these outputs (docs/proof.md).
 //!
 //! Transparent (hashes only), sound to at least 100 bits, not hiding. Start reading at `plan` (how a graph becomes columns and relations), then `verifier`.
 
+mod budget;
+mod compile;
+mod einsum;
 mod error;
 mod field;
+mod functional;
+mod key;
 mod lookup;
 mod mle;
+mod ops;
+#[cfg(test)]
+mod oracle;
+mod params;
 mod pcs;
+mod plan;
+mod proof;
+mod prover;
+mod reduce;
+mod relations;
+mod statement;
+#[cfg(test)]
+mod tests;
 mod transcript;
+mod verifier;
 
-pub use error::{PlanError, VerifyError};
+pub use budget::Budget;
+pub use error::{PlanError, ProveError, VerifyError};
+pub use key::{Key, ProvingKey};
+pub use params::{PARAM_SET, PARAM_SET_NAME};
+pub use proof::Proof;
+pub use prover::{Input, Step, prove};
+pub use statement::{Mode, Run, Statement};
+pub use verifier::{Verified, verify, verify_direct};

@@ -1,3 +1,370 @@
-//! The lookup argument.
+//! The lookup argument: every cell of the witness is in the table of its column (LogUp, Haböck, ePrint 2022/1530).
+//!
+//! `Σ_cells 1/(α − f(cell)) = Σ_rows m(row)/(α − f(row))` with `f = key + β·tag + β²·value`. All of it is one sum of fractions whose leaves are the key columns' cells, from 0 on in tiles as in a
+//! commitment, nothing, and at the end the rows of all tables. The fractional sum (module `gkr`) ends in one claim on all numerators and one on all denominators at one point, and those are
+//! claims on three functionals of the witness: its keys, their values, its multiplicities.
 
 pub(crate) mod gkr;
+
+use std::collections::HashMap;
+
+use p3_field::PrimeCharacteristicRing;
+use rayon::prelude::*;
+
+use self::gkr::LeafClaim;
+use crate::{
+    error::VerifyError,
+    field::{EF, F, embed},
+    mle::{eq_index, eq_points, eq_table, prefix},
+    plan::{Cell, Choice, Plan, Tables, expr::ColumnId, layout::Tile, tag},
+    transcript::{Channel, Receiver, Sender},
+};
+
+/// Label of the claims.
+pub(crate) const LABEL: &str = "lookups";
+
+/// The two challenges of the fingerprint.
+#[derive(Clone, Copy)]
+struct Fingerprint {
+    alpha: EF,
+    beta: EF,
+}
+
+impl Fingerprint {
+    fn draw(channel: &mut impl Channel) -> Self {
+        let alpha = channel.transcript().challenge();
+        let beta = channel.transcript().challenge();
+        Self { alpha, beta }
+    }
+
+    /// What a table adds to a cell: its offset and its tag.
+    fn public(&self, choice: Choice) -> EF {
+        self.beta * F::from_u32(tag(choice.table)) + embed(choice.offset)
+    }
+
+    fn row(&self, table: usize, (key, value): (i64, i64)) -> EF {
+        self.beta * F::from_u32(tag(table)) + embed(key) + self.beta.square() * embed(value)
+    }
+}
+
+/// The three claims on the witness in which the argument ends, all at the same point.
+pub(crate) struct Claims {
+    pub(crate) point: Vec<EF>,
+    /// Extensions of keys, values and multiplicities there.
+    pub(crate) values: [EF; 3],
+}
+
+/// How often each row is looked up, all tables after one another.
+///
+/// # Errors
+/// The first column with a cell that is in no table.
+pub(crate) fn multiplicities(plan: &Plan, data: &[Vec<i32>]) -> Result<Vec<u32>, ColumnId> {
+    let starts = plan.table_starts();
+    let mut counts = vec![0u32; 1 << plan.table_log];
+    for (id, column) in plan.columns.iter().enumerate() {
+        let Cell::Key(tables) = &column.cell else {
+            continue;
+        };
+        let values = column.partner.map(|p| &data[p]);
+        let each = choices(tables, &column.shape);
+        for (i, key) in data[id].iter().enumerate() {
+            let choice = each(i);
+            let value = values.map_or(0, |v| i64::from(v[i]));
+            let row = plan.tables[choice.table]
+                .find(i64::from(*key) + choice.offset, value)
+                .ok_or(id)?;
+            counts[starts[choice.table] + row] += 1;
+        }
+    }
+    Ok(counts)
+}
+
+/// The choice for element `i` of a row-major tensor.
+fn choices<'a>(tables: &'a Tables, shape: &[usize]) -> impl Fn(usize) -> Choice + 'a {
+    let (inner, n) = match tables {
+        Tables::One(_) => (1, 1),
+        Tables::Axis { axis, .. } => (shape[axis + 1..].iter().product::<usize>(), shape[*axis]),
+    };
+    move |i| match tables {
+        Tables::One(c) => *c,
+        Tables::Axis { choices, .. } => choices[i / inner % n],
+    }
+}
+
+/// Pairs of tiles: of the leaves and, of the same cells, of the witness.
+fn tiles<'a>(
+    plan: &'a Plan,
+    leaf: usize,
+    column: ColumnId,
+) -> impl Iterator<Item = (&'a Tile, &'a Tile)> {
+    let leaves = plan.leaves.of_tensor[leaf]
+        .iter()
+        .map(|t| &plan.leaves.tiles[*t]);
+    leaves.zip(
+        plan.witness.of_tensor[column]
+            .iter()
+            .map(|t| &plan.witness.tiles[*t]),
+    )
+}
+
+/// Proves the argument for committed `cells`.
+pub(crate) fn prove(plan: &Plan, cells: &[F], sender: &mut Sender<'_>) -> Claims {
+    let fingerprint = Fingerprint::draw(sender);
+    let Fingerprint { alpha, beta } = fingerprint;
+    let n = 1usize << plan.leaf_log;
+    let first_row = n - (1 << plan.table_log);
+    let mut numerators = vec![F::ZERO; n];
+    numerators[..plan.leaves.cells].fill(F::ONE);
+    let counts = &plan.witness.tiles[plan.witness.of_tensor[plan.multiplicities()][0]];
+    for (out, m) in numerators[first_row..]
+        .iter_mut()
+        .zip(&cells[counts.offset..])
+    {
+        *out = -*m;
+    }
+    let mut denominators = vec![EF::ONE; n];
+    let square = beta.square();
+    for (leaf, column) in plan.leaf_columns.iter().enumerate() {
+        let Cell::Key(tables) = &plan.columns[*column].cell else {
+            continue;
+        };
+        let partner = plan.columns[*column].partner;
+        let per_row: Vec<EF> = match tables {
+            Tables::One(c) => vec![alpha - fingerprint.public(*c)],
+            Tables::Axis { choices, .. } => choices
+                .iter()
+                .map(|c| alpha - fingerprint.public(*c))
+                .collect(),
+        };
+        let partners = partner.map(|p| &plan.witness.of_tensor[p]);
+        for (i, (tile, place)) in tiles(plan, leaf, *column).enumerate() {
+            let out = &mut denominators[tile.offset..tile.offset + (1 << tile.log)];
+            let keys = &cells[place.offset..place.offset + (1 << tile.log)];
+            let values = partners.map(|p| &cells[plan.witness.tiles[p[i]].offset..]);
+            let (start, mask, low) = match tables {
+                Tables::One(_) => (0, 0, 0),
+                Tables::Axis { axis, .. } => {
+                    let s = tile.segments[*axis];
+                    (
+                        s.start,
+                        (1usize << s.log) - 1,
+                        tile.segments[axis + 1..]
+                            .iter()
+                            .map(|s| s.log)
+                            .sum::<usize>(),
+                    )
+                }
+            };
+            out.par_iter_mut()
+                .with_min_len(1 << 12)
+                .enumerate()
+                .for_each(|(z, out)| {
+                    let mut d = per_row[start + (z >> low & mask)] - keys[z];
+                    if let Some(values) = values {
+                        d -= square * values[z];
+                    }
+                    *out = d;
+                });
+        }
+    }
+    let mut row = first_row;
+    for (id, table) in plan.tables.iter().enumerate() {
+        for i in 0..table.len() {
+            denominators[row] = alpha - fingerprint.row(id, table.row(i));
+            row += 1;
+        }
+    }
+    denominators[row..].fill(alpha);
+    let LeafClaim { point, .. } = gkr::prove(&numerators, denominators, sender);
+
+    let eq = eq_table(&point, EF::ONE);
+    let (mut keys, mut values) = (EF::ZERO, EF::ZERO);
+    for (leaf, column) in plan.leaf_columns.iter().enumerate() {
+        let partner = plan.columns[*column]
+            .partner
+            .map(|p| &plan.witness.of_tensor[p]);
+        for (i, (tile, place)) in tiles(plan, leaf, *column).enumerate() {
+            let eq = &eq[tile.offset..tile.offset + (1 << tile.log)];
+            keys += inner(eq, &cells[place.offset..]);
+            if let Some(p) = partner {
+                values += inner(eq, &cells[plan.witness.tiles[p[i]].offset..]);
+            }
+        }
+    }
+    let counted = inner(
+        &eq_table(&point[..plan.table_log], EF::ONE),
+        &cells[counts.offset..],
+    );
+    let values = [keys, values, counted];
+    sender.send(LABEL, &values);
+    Claims { point, values }
+}
+
+fn inner(eq: &[EF], cells: &[F]) -> EF {
+    eq.par_iter()
+        .with_min_len(1 << 12)
+        .zip(cells)
+        .map(|(e, c)| *e * *c)
+        .sum()
+}
+
+/// Checks the argument up to its claims on the witness.
+pub(crate) fn verify(plan: &Plan, receiver: &mut Receiver<'_>) -> Result<Claims, VerifyError> {
+    let fingerprint = Fingerprint::draw(receiver);
+    let LeafClaim {
+        point,
+        numerator,
+        denominator,
+    } = gkr::verify(plan.leaf_log, receiver)?;
+    let claimed = receiver.receive(LABEL, 3)?;
+    let [keys, values, counted] = claimed[..] else {
+        return Err(VerifyError::Lookup {
+            why: "claims are missing",
+        });
+    };
+
+    let filled = prefix(&point, plan.leaves.cells);
+    let rows = eq_index(
+        &point[plan.table_log..],
+        (1 << (plan.leaf_log - plan.table_log)) - 1,
+    );
+    if numerator != filled - rows * counted {
+        return Err(VerifyError::Lookup {
+            why: "the numerators are not those of the multiplicities",
+        });
+    }
+    let public = public_part(plan, fingerprint, &point);
+    let fingerprint_of_rows = table_part(plan, fingerprint, &point[..plan.table_log]);
+    let alpha = fingerprint.alpha;
+    let cells = alpha * filled - public - keys - fingerprint.beta.square() * values;
+    let want = cells + (EF::ONE - filled - rows) + rows * (alpha - fingerprint_of_rows);
+    if denominator != want {
+        return Err(VerifyError::Lookup {
+            why: "the denominators are not those of the cells",
+        });
+    }
+    Ok(Claims {
+        point,
+        values: [keys, values, counted],
+    })
+}
+
+/// Offsets and tags of all cells at a point.
+fn public_part(plan: &Plan, fingerprint: Fingerprint, point: &[EF]) -> EF {
+    let mut total = EF::ZERO;
+    let mut tables_at: HashMap<(usize, usize), Vec<EF>> = HashMap::new();
+    for (leaf, column) in plan.leaf_columns.iter().enumerate() {
+        let Cell::Key(tables) = &plan.columns[*column].cell else {
+            continue;
+        };
+        for tile in plan.leaves.of_tensor[leaf]
+            .iter()
+            .map(|t| &plan.leaves.tiles[*t])
+        {
+            let high = eq_index(&point[tile.log..], tile.offset >> tile.log);
+            let value = match tables {
+                Tables::One(c) => fingerprint.public(*c),
+                Tables::Axis { axis, choices } => {
+                    let s = tile.segments[*axis];
+                    let bit: usize = tile.segments[axis + 1..].iter().map(|s| s.log).sum();
+                    let eq = tables_at
+                        .entry((bit, s.log))
+                        .or_insert_with(|| eq_table(&point[bit..bit + s.log], EF::ONE));
+                    choices[s.start..]
+                        .iter()
+                        .zip(eq.iter())
+                        .map(|(c, e)| *e * fingerprint.public(*c))
+                        .sum()
+                }
+            };
+            total += high * value;
+        }
+    }
+    total
+}
+
+/// Fingerprints of all tables' rows at a point.
+fn table_part(plan: &Plan, fingerprint: Fingerprint, point: &[EF]) -> EF {
+    let eq = eq_table(point, EF::ONE);
+    let starts = plan.table_starts();
+    let square = fingerprint.beta.square();
+    plan.tables
+        .iter()
+        .zip(starts)
+        .enumerate()
+        .map(|(id, (table, start))| {
+            let (mut whole, mut keys, mut values) = (EF::ZERO, EF::ZERO, EF::ZERO);
+            for (i, e) in eq[start..start + table.len()].iter().enumerate() {
+                let (key, value) = table.row(i);
+                whole += *e;
+                keys += *e * embed(key);
+                if value != 0 {
+                    values += *e * embed(value);
+                }
+            }
+            fingerprint.beta * F::from_u32(tag(id)) * whole + keys + square * values
+        })
+        .sum()
+}
+
+impl Claims {
+    /// Adds the three functionals, times powers, to one over all cells of the witness.
+    pub(crate) fn spread(&self, plan: &Plan, factors: [EF; 3], out: &mut [EF]) {
+        let eq = eq_table(&self.point, EF::ONE);
+        let add = |out: &mut [EF], eq: &[EF], factor: EF| {
+            out.par_iter_mut()
+                .with_min_len(1 << 12)
+                .zip(eq)
+                .for_each(|(o, e)| *o += *e * factor);
+        };
+        for (leaf, column) in plan.leaf_columns.iter().enumerate() {
+            let partner = plan.columns[*column]
+                .partner
+                .map(|p| &plan.witness.of_tensor[p]);
+            for (i, (tile, place)) in tiles(plan, leaf, *column).enumerate() {
+                let size = 1 << tile.log;
+                let eq = &eq[tile.offset..tile.offset + size];
+                add(&mut out[place.offset..place.offset + size], eq, factors[0]);
+                if let Some(p) = partner {
+                    let at = plan.witness.tiles[p[i]].offset;
+                    add(&mut out[at..at + size], eq, factors[1]);
+                }
+            }
+        }
+        let counts = &plan.witness.tiles[plan.witness.of_tensor[plan.multiplicities()][0]];
+        let eq = eq_table(&self.point[..plan.table_log], EF::ONE);
+        add(
+            &mut out[counts.offset..counts.offset + eq.len()],
+            &eq,
+            factors[2],
+        );
+    }
+
+    /// The extension of that functional at a point of the witness.
+    pub(crate) fn at(&self, plan: &Plan, factors: [EF; 3], point: &[EF]) -> EF {
+        // eq of the lowest k coordinates of both points
+        let longest = plan.leaf_log.min(point.len());
+        let mut low = vec![EF::ONE; longest + 1];
+        for k in 0..longest {
+            low[k + 1] = low[k] * eq_points(&self.point[k..=k], &point[k..=k]);
+        }
+        let place_of = |tile: &Tile| eq_index(&point[tile.log..], tile.offset >> tile.log);
+        let mut total = EF::ZERO;
+        for (leaf, column) in plan.leaf_columns.iter().enumerate() {
+            let partner = plan.columns[*column]
+                .partner
+                .map(|p| &plan.witness.of_tensor[p]);
+            for (i, (tile, place)) in tiles(plan, leaf, *column).enumerate() {
+                let leaf_high =
+                    eq_index(&self.point[tile.log..], tile.offset >> tile.log) * low[tile.log];
+                let mut places = factors[0] * place_of(place);
+                if let Some(p) = partner {
+                    places += factors[1] * place_of(&plan.witness.tiles[p[i]]);
+                }
+                total += leaf_high * places;
+            }
+        }
+        let counts = &plan.witness.tiles[plan.witness.of_tensor[plan.multiplicities()][0]];
+        total + factors[2] * low[plan.table_log] * place_of(counts)
+    }
+}

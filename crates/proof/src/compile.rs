@@ -1,0 +1,112 @@
+//! From a graph and the shapes of runs to a plan.
+
+use std::sync::Arc;
+
+use assay_graph::{Const, Extent, Op, Structure, TensorType};
+
+use crate::{
+    error::PlanError,
+    ops::{self, Context},
+    params::MIN_LOG,
+    plan::{
+        Plan,
+        builder::{Builder, Limits},
+        expr::{Operand, Term, View},
+        facts::Facts,
+    },
+};
+
+/// What is planned: a model, by its structure, and some runs of one shape.
+pub(crate) struct Source<'a> {
+    pub(crate) structure: &'a Structure,
+    /// The constants, for whoever holds them; else facts must be replayed.
+    pub(crate) consts: Option<&'a [Const]>,
+    pub(crate) runs: usize,
+    pub(crate) extent: Extent,
+    /// Inputs of all runs after one another.
+    pub(crate) inputs: Arc<Vec<i32>>,
+    /// Outputs of all runs; a prover may leave them out to learn them.
+    pub(crate) outputs: Option<Arc<Vec<i32>>>,
+}
+
+/// A plan and, on the prover's side, the cells of its columns.
+pub(crate) struct Compiled {
+    pub(crate) plan: Plan,
+    pub(crate) data: Option<Vec<Vec<i32>>>,
+    pub(crate) facts: Facts,
+    /// The outputs, where they were computed.
+    pub(crate) outputs: Option<Arc<Vec<i32>>>,
+}
+
+impl Source<'_> {
+    /// Builds the plan; `prover` computes the columns' cells too.
+    pub(crate) fn compile(&self, facts: Facts, prover: bool) -> Result<Compiled, PlanError> {
+        let Structure {
+            nodes,
+            types,
+            kinds,
+            ..
+        } = self.structure;
+        let values: usize = types.iter().map(|t| t.len(self.extent)).sum::<usize>() * self.runs;
+        let mut b = Builder::new(facts, Limits::for_values(values), prover);
+        let mut ctx = Context {
+            nodes,
+            types,
+            kinds,
+            consts: self.consts,
+            runs: self.runs,
+            extent: self.extent,
+            values: Vec::with_capacity(nodes.len()),
+        };
+        for (i, node) in nodes.iter().enumerate() {
+            let value = match &node.op {
+                Op::Input { ty } => {
+                    check_inputs(&self.inputs, ty, self)?;
+                    ops::input(&mut b, &ctx, ty, Arc::clone(&self.inputs))
+                }
+                _ => ops::plan(&mut b, &ctx, i as u32)?,
+            };
+            ctx.values.push(value);
+        }
+        let (Some(last), Some(ty)) = (ctx.values.last(), types.last()) else {
+            return Err(PlanError::Key("the graph is empty".into()));
+        };
+        let computed = last.ints.clone();
+        let outputs = self.outputs.clone().or_else(|| computed.clone());
+        let outputs = outputs.unwrap_or_else(|| Arc::new(vec![0; ty.len(self.extent) * self.runs]));
+        let axes = last.factors();
+        let public = b.public(&axes, outputs);
+        let terms = vec![Term::linear(
+            last.view
+                .minus(&View::of(Operand::Public(public), axes.len())),
+        )];
+        b.relation("the statement's outputs", &axes, terms);
+        let (plan, data, facts) = b.finish(MIN_LOG);
+        Ok(Compiled {
+            plan,
+            data,
+            facts,
+            outputs: computed,
+        })
+    }
+}
+
+fn check_inputs(inputs: &[i32], ty: &TensorType, source: &Source<'_>) -> Result<(), PlanError> {
+    let want = ty.len(source.extent) * source.runs;
+    if inputs.len() != want {
+        return Err(assay_graph::GraphError::Length {
+            what: "inputs",
+            want,
+            have: inputs.len(),
+        }
+        .into());
+    }
+    match inputs.iter().find(|v| **v < ty.lo || **v > ty.hi) {
+        Some(v) => Err(assay_graph::GraphError::Input(format!(
+            "value {v} lies outside {} to {}",
+            ty.lo, ty.hi
+        ))
+        .into()),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,122 @@
+//! How each operator is proven: `plan` functions that state columns and relations, and compute the columns' integers when there are inputs. They follow the definitions of `assay_graph::ops` and define nothing.
+
+mod conv;
+mod elementwise;
+mod linear;
+mod pool;
+
+use std::sync::Arc;
+
+use assay_graph::{Const, ConstId, ConstKind, Extent, Node, Op, TensorType, op_name};
+
+use crate::{
+    error::PlanError,
+    plan::{
+        builder::Builder,
+        expr::{Operand, View},
+        value::{Value, unsupported},
+    },
+};
+
+/// What operators are planned with.
+pub(crate) struct Context<'a> {
+    pub(crate) nodes: &'a [Node],
+    /// Types by structure: their ranges are not used.
+    pub(crate) types: &'a [TensorType],
+    pub(crate) kinds: &'a [ConstKind],
+    /// The constants, for whoever holds them.
+    pub(crate) consts: Option<&'a [Const]>,
+    /// Runs in the proof.
+    pub(crate) runs: usize,
+    pub(crate) extent: Extent,
+    /// Values of the nodes so far.
+    pub(crate) values: Vec<Value>,
+}
+
+impl Context<'_> {
+    /// Operand `i` of a node.
+    pub(crate) fn operand(&self, b: &Builder, node: &Node, i: usize) -> Result<&Value, PlanError> {
+        let value = node
+            .inputs
+            .get(i)
+            .and_then(|n| self.values.get(*n as usize));
+        value.ok_or_else(|| b.unsupported("an operand is missing"))
+    }
+
+    /// The constant's kind.
+    pub(crate) fn kind(&self, b: &Builder, id: ConstId) -> Result<ConstKind, PlanError> {
+        self.kinds
+            .get(id as usize)
+            .copied()
+            .ok_or_else(|| b.unsupported("a constant is missing"))
+    }
+
+    /// The constant itself; an error for whoever has only a key (facts are asked for instead).
+    pub(crate) fn constant(&self, id: ConstId) -> Result<&Const, PlanError> {
+        let found = self.consts.and_then(|c| c.get(id as usize));
+        found.ok_or_else(|| PlanError::Key("the model's constants are needed here".into()))
+    }
+
+    /// Dimensions of a node without the run's.
+    pub(crate) fn dims(&self, node: u32) -> Vec<usize> {
+        self.types[node as usize].dims(self.extent)
+    }
+}
+
+/// The input of all runs: a tensor that the verifier knows.
+pub(crate) fn input(
+    b: &mut Builder,
+    ctx: &Context<'_>,
+    ty: &TensorType,
+    data: Arc<Vec<i32>>,
+) -> Value {
+    let mut shape = vec![ctx.runs];
+    shape.extend(ty.dims(ctx.extent));
+    let ints = b.data.is_some().then(|| Arc::clone(&data));
+    let id = b.public(&shape, data);
+    Value {
+        view: View::of(Operand::Public(id), shape.len()),
+        dims: shape.iter().map(|d| vec![*d]).collect(),
+        ints,
+        lo: ty.lo.into(),
+        hi: ty.hi.into(),
+    }
+}
+
+/// Plans one node.
+pub(crate) fn plan(b: &mut Builder, ctx: &Context<'_>, index: u32) -> Result<Value, PlanError> {
+    let node = &ctx.nodes[index as usize];
+    let op = op_name(&node.op);
+    (b.node, b.op) = (index, op);
+    let wrong = |why: String| unsupported(index, op, why);
+    match &node.op {
+        Op::Linear { weights, out } if node.inputs.len() == 1 => {
+            linear::linear(b, ctx, node, *weights, out)
+        }
+        Op::Conv2d {
+            weights,
+            window,
+            groups,
+            out,
+        } => conv::conv2d(b, ctx, node, *weights, window, *groups, out),
+        Op::Add { left, out } => elementwise::add(b, ctx, node, *left, out),
+        Op::Requant { out } => elementwise::requant(b, ctx, node, out),
+        Op::Lookup { table } => elementwise::lookup(b, ctx, node, *table),
+        Op::MaxPool { window } => pool::max(b, ctx, node, window),
+        Op::AvgPool { window } => pool::avg(b, ctx, node, window),
+        Op::Reshape { .. } => ctx
+            .operand(b, node, 0)?
+            .reshape(&ctx.dims(index))
+            .map_err(wrong),
+        Op::Transpose { perm } => {
+            let perm: Vec<usize> = perm.iter().map(|p| usize::from(*p)).collect();
+            Ok(ctx.operand(b, node, 0)?.transpose(&perm))
+        }
+        Op::Slice { axis, start, len } => {
+            let x = ctx.operand(b, node, 0)?;
+            x.slice(usize::from(*axis) + 1, *start as usize, *len as usize)
+                .map_err(wrong)
+        }
+        _ => Err(wrong("no proof rule yet".into())),
+    }
+}

@@ -1,0 +1,204 @@
+//! Collects columns, tables and relations while operators state what they need; on the prover's side with the integers of the columns.
+
+use std::{collections::HashMap, sync::Arc};
+
+use assay_graph::ConstId;
+
+use super::{
+    Cell, Column, Part, Plan, Public, Table, TableId, Tables, Weight,
+    expr::{ColumnId, Operand, PublicId, Relation, ScaleId, Term, View, WeightId},
+    facts::Facts,
+    layout::Layout,
+};
+use crate::error::PlanError;
+
+/// How large the lookup tables may be; decides how many cells a value takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// A range of up to `2^limb` values is one cell.
+    pub(crate) limb: u8,
+    /// Functions of up to so many rows are tables.
+    pub(crate) function: usize,
+}
+
+impl Limits {
+    /// For a run of about `values` elements of nodes: tables should cost no more than what is looked up in them.
+    pub(crate) fn for_values(values: usize) -> Self {
+        let log = values.max(1).ilog2() as u8;
+        Self {
+            limb: log.clamp(8, 16),
+            function: 1 << log.clamp(13, 18),
+        }
+    }
+}
+
+/// Where an operator states what must hold.
+pub(crate) struct Builder {
+    pub(crate) facts: Facts,
+    pub(crate) limits: Limits,
+    /// Node and operator that are being planned, for errors.
+    pub(crate) node: u32,
+    pub(crate) op: &'static str,
+    /// Cells of the columns, on the prover's side.
+    pub(crate) data: Option<Vec<Vec<i32>>>,
+    columns: Vec<Column>,
+    tables: Vec<Table>,
+    table_ids: HashMap<Table, TableId>,
+    weights: Vec<Weight>,
+    weight_ids: HashMap<(ConstId, Part), WeightId>,
+    publics: Vec<Public>,
+    scales: Vec<Arc<Vec<i64>>>,
+    relations: Vec<Relation>,
+}
+
+impl Builder {
+    /// An empty plan; `prover` keeps the integers too.
+    pub(crate) fn new(facts: Facts, limits: Limits, prover: bool) -> Self {
+        Self {
+            facts,
+            limits,
+            node: 0,
+            op: "",
+            data: prover.then(Vec::new),
+            columns: Vec::new(),
+            tables: Vec::new(),
+            table_ids: HashMap::new(),
+            weights: Vec::new(),
+            weight_ids: HashMap::new(),
+            publics: Vec::new(),
+            scales: Vec::new(),
+            relations: Vec::new(),
+        }
+    }
+
+    /// The plan, laid out; the columns' cells and the facts.
+    pub(crate) fn finish(self, min_log: usize) -> (Plan, Option<Vec<Vec<i32>>>, Facts) {
+        let plan = Plan {
+            columns: self.columns,
+            tables: self.tables,
+            weights: self.weights,
+            publics: self.publics,
+            scales: self.scales,
+            relations: self.relations,
+            witness: Layout::default(),
+            leaves: Layout::default(),
+            leaf_columns: Vec::new(),
+            table_log: 0,
+            leaf_log: 0,
+        };
+        (plan.arrange(min_log), self.data, self.facts)
+    }
+
+    pub(crate) fn unsupported(&self, why: impl Into<String>) -> PlanError {
+        PlanError::Unsupported {
+            node: self.node,
+            op: self.op,
+            why: why.into(),
+        }
+    }
+
+    /// Checks that two expressions whose values differ by at most `span` are equal as integers when they are in the field.
+    pub(crate) fn fits(&self, span: i64) -> Result<(), PlanError> {
+        let limit = crate::field::MODULUS - 1;
+        if span > limit {
+            return Err(PlanError::Range {
+                node: self.node,
+                op: self.op,
+                bound: span,
+                limit,
+            });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn table(&mut self, table: Table) -> TableId {
+        if let Some(id) = self.table_ids.get(&table) {
+            return *id;
+        }
+        let id = self.tables.len();
+        self.tables.push(table.clone());
+        self.table_ids.insert(table, id);
+        id
+    }
+
+    fn push(&mut self, shape: &[usize], cell: Cell, data: Option<Vec<i32>>) -> ColumnId {
+        let id = self.columns.len();
+        self.columns.push(Column {
+            shape: shape.to_vec(),
+            cell,
+            partner: None,
+        });
+        if let Some(all) = &mut self.data {
+            let data = data.unwrap_or_default();
+            debug_assert_eq!(data.len(), shape.iter().product::<usize>());
+            all.push(data);
+        }
+        id
+    }
+
+    /// A column whose cells are keys of tables without values.
+    pub(crate) fn column(
+        &mut self,
+        shape: &[usize],
+        tables: Tables,
+        data: Option<Vec<i32>>,
+    ) -> ColumnId {
+        self.push(shape, Cell::Key(tables), data)
+    }
+
+    /// Two columns: keys and the values that belong to them.
+    pub(crate) fn pair(
+        &mut self,
+        shape: &[usize],
+        tables: Tables,
+        keys: Option<Vec<i32>>,
+        values: Option<Vec<i32>>,
+    ) -> (ColumnId, ColumnId) {
+        let key = self.push(shape, Cell::Key(tables), keys);
+        let value = self.push(shape, Cell::Value { key }, values);
+        self.columns[key].partner = Some(value);
+        (key, value)
+    }
+
+    /// A part of a constant, committed with the weights.
+    pub(crate) fn weight(&mut self, constant: ConstId, part: Part, shape: &[usize]) -> View {
+        let next = self.weights.len();
+        let id = *self.weight_ids.entry((constant, part)).or_insert(next);
+        if id == next {
+            self.weights.push(Weight {
+                constant,
+                part,
+                shape: shape.to_vec(),
+            });
+        }
+        View::of(Operand::Weight(id), shape.len())
+    }
+
+    /// A tensor that the verifier knows.
+    pub(crate) fn public(&mut self, shape: &[usize], data: Arc<Vec<i32>>) -> PublicId {
+        self.publics.push(Public {
+            shape: shape.to_vec(),
+            data,
+        });
+        self.publics.len() - 1
+    }
+
+    /// A public vector of factors.
+    pub(crate) fn scale(&mut self, factors: Vec<i64>) -> ScaleId {
+        if let Some(id) = self.scales.iter().position(|s| **s == factors) {
+            return id;
+        }
+        self.scales.push(Arc::new(factors));
+        self.scales.len() - 1
+    }
+
+    /// States that the terms add up to 0 for all values of the output labels.
+    pub(crate) fn relation(&mut self, label: &'static str, axes: &[usize], terms: Vec<Term>) {
+        self.relations.push(Relation {
+            label,
+            node: self.node,
+            axes: axes.to_vec(),
+            terms,
+        });
+    }
+}

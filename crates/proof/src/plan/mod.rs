@@ -1,0 +1,196 @@
+//! A plan says what the prover commits to and what must hold of it. It follows from the graph's structure, the key's facts and the shapes of the runs alone: nothing in it comes from a proof.
+
+pub(crate) mod builder;
+pub(crate) mod expr;
+pub(crate) mod facts;
+pub(crate) mod gadgets;
+pub(crate) mod layout;
+pub(crate) mod value;
+
+use std::sync::Arc;
+
+use assay_graph::ConstId;
+
+use self::{
+    expr::{ColumnId, Relation},
+    layout::Layout,
+};
+use crate::mle::log2_ceil;
+
+/// Index of a table of the lookup argument.
+pub(crate) type TableId = usize;
+
+/// Rows that a cell (and its partner) may be.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Table {
+    /// Keys `0 … len − 1`, no value.
+    Range { len: usize },
+    /// Key `i` has value `values[i]`.
+    Function { values: Arc<Vec<i32>> },
+    /// Keys `0 … 2^b − 1` with value b, for b in `0 ..= bits`: a range that depends on a cell.
+    Widths { bits: u8 },
+}
+
+/// A table, and what is added to a cell to make its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Choice {
+    pub(crate) table: TableId,
+    pub(crate) offset: i64,
+}
+
+/// Which table a cell is looked up in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Tables {
+    /// All cells of the column in one.
+    One(Choice),
+    /// By the index along an axis.
+    Axis {
+        axis: usize,
+        choices: Arc<Vec<Choice>>,
+    },
+}
+
+/// What makes a cell of a column legal. Every committed cell is in exactly one lookup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Cell {
+    /// Cell plus offset is a key of the table.
+    Key(Tables),
+    /// The cell is the value that belongs to the key column's cell at the same place.
+    Value { key: ColumnId },
+}
+
+/// A committed tensor.
+#[derive(Clone, Debug)]
+pub(crate) struct Column {
+    pub(crate) shape: Vec<usize>,
+    pub(crate) cell: Cell,
+    /// The column that holds the values that belong to these keys.
+    pub(crate) partner: Option<ColumnId>,
+}
+
+/// Which part of a constant a weight tensor holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Part {
+    /// `[rows, cols]` of weights, blocks (as integers) or rows.
+    Values,
+    /// `[rows]` of weights and blocks, `[n]` of a norm.
+    Bias,
+    /// `[n]` of a norm.
+    Gain,
+}
+
+/// A committed tensor of the model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Weight {
+    pub(crate) constant: ConstId,
+    pub(crate) part: Part,
+    pub(crate) shape: Vec<usize>,
+}
+
+/// A tensor the verifier knows.
+#[derive(Clone, Debug)]
+pub(crate) struct Public {
+    pub(crate) shape: Vec<usize>,
+    pub(crate) data: Arc<Vec<i32>>,
+}
+
+/// What is proven about a run, and where everything lies.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) columns: Vec<Column>,
+    pub(crate) tables: Vec<Table>,
+    pub(crate) weights: Vec<Weight>,
+    pub(crate) publics: Vec<Public>,
+    pub(crate) scales: Vec<Arc<Vec<i64>>>,
+    pub(crate) relations: Vec<Relation>,
+    /// Cells of the witness: all columns, then the multiplicities as one more tensor of `2^table_log`.
+    pub(crate) witness: Layout,
+    /// Leaves of the lookup argument: key columns from 0 on; the tables are the last `2^table_log` leaves.
+    pub(crate) leaves: Layout,
+    /// Tensor of `leaves` → column.
+    pub(crate) leaf_columns: Vec<ColumnId>,
+    pub(crate) table_log: usize,
+    pub(crate) leaf_log: usize,
+}
+
+impl Table {
+    /// Number of rows.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Range { len } => *len,
+            Self::Function { values } => values.len(),
+            Self::Widths { bits } => (2usize << bits) - 1,
+        }
+    }
+
+    /// Key and value of row `i`.
+    pub(crate) fn row(&self, i: usize) -> (i64, i64) {
+        match self {
+            Self::Range { .. } => (i as i64, 0),
+            Self::Function { values } => (i as i64, i64::from(values[i])),
+            Self::Widths { .. } => {
+                let bits = (i + 1).ilog2();
+                ((i + 1 - (1usize << bits)) as i64, i64::from(bits))
+            }
+        }
+    }
+
+    /// Row of a key and its value, if there is one.
+    pub(crate) fn find(&self, key: i64, value: i64) -> Option<usize> {
+        let i = usize::try_from(key).ok()?;
+        match self {
+            Self::Range { len } => (i < *len && value == 0).then_some(i),
+            Self::Function { values } => {
+                (values.get(i).map(|v| i64::from(*v)) == Some(value)).then_some(i)
+            }
+            Self::Widths { bits } => {
+                let b = u8::try_from(value).ok().filter(|b| b <= bits)?;
+                (i < 1 << b).then_some((1usize << b) - 1 + i)
+            }
+        }
+    }
+}
+
+/// What distinguishes the rows of table `id` from those of others; not 0.
+pub(crate) const fn tag(id: TableId) -> u32 {
+    id as u32 + 1
+}
+
+impl Plan {
+    /// First row of each table among all rows.
+    pub(crate) fn table_starts(&self) -> Vec<usize> {
+        self.tables
+            .iter()
+            .scan(0, |next, t| {
+                let start = *next;
+                *next += t.len();
+                Some(start)
+            })
+            .collect()
+    }
+
+    /// Lays out what a builder has collected.
+    pub(crate) fn arrange(mut self, min_log: usize) -> Self {
+        let rows: usize = self.tables.iter().map(Table::len).sum();
+        self.table_log = log2_ceil(rows);
+        let mut shapes: Vec<Vec<usize>> = self.columns.iter().map(|c| c.shape.clone()).collect();
+        shapes.push(vec![1 << self.table_log]);
+        self.witness = Layout::new(shapes, min_log);
+        self.leaf_columns = (0..self.columns.len())
+            .filter(|c| matches!(self.columns[*c].cell, Cell::Key(_)))
+            .collect();
+        let keys = self
+            .leaf_columns
+            .iter()
+            .map(|c| self.columns[*c].shape.clone())
+            .collect();
+        self.leaves = Layout::new(keys, 0);
+        self.leaf_log = log2_ceil(self.leaves.cells + (1 << self.table_log)).max(1);
+        self
+    }
+
+    /// The tensor of the witness that holds the multiplicities.
+    pub(crate) fn multiplicities(&self) -> usize {
+        self.columns.len()
+    }
+}

@@ -1,0 +1,215 @@
+//! What prover and verifier share: the transcript's beginning, the list of claims, the proof's bytes.
+
+use std::collections::BTreeMap;
+
+use p3_field::PrimeCharacteristicRing;
+
+use crate::{
+    error::VerifyError,
+    field::{EF, embed},
+    functional::{AxisId, Functional, Points},
+    key::Key,
+    lookup,
+    plan::{
+        Plan,
+        expr::{Operand, View},
+    },
+    relations::{Instance, Linear, public},
+    statement::Statement,
+    transcript::{Receiver, Sender, Transcript},
+};
+
+/// A proof with its statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// What is proven.
+    pub statement: Statement,
+    /// The prover's messages in the order of the protocol.
+    pub body: Vec<u8>,
+}
+
+impl Proof {
+    /// Statement, then messages.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = self.statement.encode();
+        out.extend_from_slice(&self.body);
+        out
+    }
+
+    /// Splits the bytes; the messages are read when they are verified.
+    ///
+    /// # Errors
+    /// As [`Statement::decode`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, VerifyError> {
+        let (statement, n) = Statement::decode(bytes)?;
+        Ok(Self {
+            statement,
+            body: bytes[n..].to_vec(),
+        })
+    }
+}
+
+/// The transcript that has absorbed what both sides know: statement, key and the sizes of the plan.
+pub(crate) fn transcript(statement: &Statement, key: &Key, plan: &Plan) -> Transcript {
+    let mut t = Transcript::new(b"assay proof v1");
+    t.absorb("statement", &statement.encode());
+    t.absorb("key", &key.id());
+    let sizes = [
+        plan.columns.len(),
+        plan.relations.len(),
+        plan.tables.len(),
+        plan.witness.log,
+        plan.leaf_log,
+        plan.table_log,
+    ];
+    let bytes: Vec<u8> = sizes
+        .iter()
+        .flat_map(|n| (*n as u64).to_le_bytes())
+        .collect();
+    t.absorb("plan", &bytes);
+    t
+}
+
+/// Sends the witness' root.
+pub(crate) fn send_root(sender: &mut Sender<'_>, root: &[u8; 32]) {
+    sender.transcript.absorb("witness root", root);
+    sender.bytes.extend_from_slice(root);
+}
+
+/// Takes the witness' root.
+pub(crate) fn receive_root(receiver: &mut Receiver<'_>) -> Result<[u8; 32], VerifyError> {
+    let bytes = receiver.take(32)?;
+    receiver.transcript.absorb("witness root", bytes);
+    bytes.try_into().map_err(|_| VerifyError::Decode {
+        offset: 0,
+        why: "a root",
+    })
+}
+
+/// `1, x, x², …`
+pub(crate) fn powers(x: EF, n: usize) -> Vec<EF> {
+    x.powers().take(n).collect()
+}
+
+/// A tensor of a commitment at one point: what the operands of products are made of.
+pub(crate) struct Atom {
+    pub(crate) weights: bool,
+    pub(crate) tensor: usize,
+    pub(crate) axes: Vec<AxisId>,
+}
+
+/// The atoms of all operands, each once, and how operands follow from them.
+pub(crate) struct Atoms {
+    pub(crate) list: Vec<Atom>,
+    /// For each instance, operands a and b: what is known, and factors of atoms.
+    operands: Vec<[(EF, Vec<(EF, usize)>); 2]>,
+}
+
+impl Atom {
+    pub(crate) fn functional(&self) -> Functional {
+        let mut f = Functional::default();
+        f.add(self.tensor, self.axes.clone(), EF::ONE);
+        f
+    }
+}
+
+/// Collects the atoms once the sumcheck's point is known.
+pub(crate) fn atoms(points: &mut Points<'_>, plan: &Plan, instances: &[Instance<'_>]) -> Atoms {
+    let mut list: Vec<Atom> = Vec::new();
+    let mut ids: BTreeMap<(bool, usize, Vec<AxisId>), usize> = BTreeMap::new();
+    let mut operand = |points: &mut Points<'_>, instance: &Instance<'_>, view: &View| {
+        let mut known = EF::ZERO;
+        let mut parts = Vec::new();
+        for (c, read) in &view.terms {
+            let factor = instance.missing(points, view, read) * embed(*c);
+            let (weights, tensor, shape) = match read.operand {
+                Operand::Public(_) => {
+                    known += factor * public(points, plan, read, &instance.places);
+                    continue;
+                }
+                Operand::Column(id) => (false, id, &plan.columns[id].shape),
+                Operand::Weight(id) => (true, id, &plan.weights[id].shape),
+            };
+            let axes = points.axes(read, shape, &instance.places);
+            let next = list.len();
+            let id = *ids.entry((weights, tensor, axes.clone())).or_insert(next);
+            if id == next {
+                list.push(Atom {
+                    weights,
+                    tensor,
+                    axes,
+                });
+            }
+            parts.push((factor, id));
+        }
+        (known, parts)
+    };
+    let operands = instances
+        .iter()
+        .map(|i| [operand(points, i, i.a), operand(points, i, i.b)])
+        .collect();
+    Atoms { list, operands }
+}
+
+impl Atoms {
+    /// Values of instance `i`'s operands.
+    pub(crate) fn operands(&self, i: usize, values: &[EF]) -> [EF; 2] {
+        self.operands[i]
+            .each_ref()
+            .map(|(known, parts)| *known + parts.iter().map(|(f, id)| *f * values[*id]).sum::<EF>())
+    }
+}
+
+/// All claims about each commitment as one.
+pub(crate) struct Claims {
+    pub(crate) witness: Functional,
+    pub(crate) witness_value: EF,
+    /// Factors of the lookup argument's three claims.
+    pub(crate) lookup_factors: [EF; 3],
+    pub(crate) weights: Functional,
+    pub(crate) weights_value: EF,
+}
+
+/// Adds the claims with powers of `gamma`.
+pub(crate) fn claims(
+    atoms: &Atoms,
+    values: &[EF],
+    linear: &Linear,
+    linear_values: [EF; 2],
+    looked: &lookup::Claims,
+    gamma: EF,
+) -> Claims {
+    let mut power = EF::ONE;
+    let mut next = || {
+        let p = power;
+        power *= gamma;
+        p
+    };
+    let first = next();
+    let mut out = Claims {
+        witness: Functional::default(),
+        witness_value: first * linear_values[0],
+        lookup_factors: [next(), next(), next()],
+        weights: Functional::default(),
+        weights_value: first * linear_values[1],
+    };
+    out.witness.add_scaled(&linear.witness, first);
+    out.weights.add_scaled(&linear.weights, first);
+    out.witness_value += out
+        .lookup_factors
+        .iter()
+        .zip(&looked.values)
+        .map(|(f, v)| *f * *v)
+        .sum::<EF>();
+    for (atom, value) in atoms.list.iter().zip(values) {
+        let p = next();
+        let (functional, total) = if atom.weights {
+            (&mut out.weights, &mut out.weights_value)
+        } else {
+            (&mut out.witness, &mut out.witness_value)
+        };
+        functional.add(atom.tensor, atom.axes.clone(), p);
+        *total += p * *value;
+    }
+    out
+}

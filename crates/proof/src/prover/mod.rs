@@ -1,0 +1,458 @@
+//! The prover: runs the graph, commits to the columns, and answers the verifier's challenges in the order of `verifier`.
+
+mod contract;
+
+use std::{collections::HashMap, sync::Arc};
+
+use assay_graph::{Data, Extent, Tensor};
+use p3_field::PrimeCharacteristicRing;
+use rayon::prelude::*;
+
+use crate::{
+    budget,
+    compile::{Compiled, Source},
+    einsum,
+    error::{PlanError, ProveError},
+    field::{EF, F, embed},
+    functional::{Functional, Place, Points},
+    key::{ProvingKey, values, weight_layout},
+    lookup,
+    mle::eq_table,
+    params::Side,
+    pcs,
+    plan::{
+        Plan,
+        expr::{Operand, Read, View},
+        facts::Facts,
+        layout::Layout,
+    },
+    proof::{self, Proof},
+    reduce,
+    relations::{self, Instance},
+    statement::{Mode, Run, Statement},
+    transcript::{Channel, Sender},
+};
+
+/// Lies for tests: called before cells are committed and before messages are sent.
+#[derive(Default)]
+pub(crate) struct Tamper<'a> {
+    /// Gets the plan and the cells of the columns.
+    pub(crate) columns: Option<&'a mut dyn FnMut(&Plan, &mut Vec<Vec<i32>>)>,
+    /// Gets label and message.
+    pub(crate) messages: Option<&'a mut dyn FnMut(&'static str, &mut Vec<EF>)>,
+}
+
+/// A run to be proven.
+#[derive(Clone, Debug)]
+pub struct Input {
+    /// The input tensor.
+    pub tensor: Tensor,
+    /// Positions that answer; 1 for graphs that generate nothing.
+    pub out: u32,
+}
+
+/// Steps of a proof, for progress bars.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The graph runs and its columns are filled.
+    Run,
+    /// The columns are committed.
+    Commit,
+    /// The lookups are proven.
+    Lookups,
+    /// The products are proven.
+    Products,
+    /// The witness is opened.
+    Witness,
+    /// The weights are opened.
+    Weights,
+}
+
+/// Proves the runs. `context` is bound to the proof (at most 256 bytes).
+///
+/// # Errors
+/// [`ProveError`].
+pub fn prove(
+    key: &ProvingKey,
+    inputs: &[Input],
+    context: &[u8],
+    progress: &mut dyn FnMut(Step),
+) -> Result<Proof, ProveError> {
+    prove_tampered(key, inputs, context, progress, Tamper::default(), None)
+}
+
+/// What the protocol's messages are about.
+struct Prover<'a> {
+    plan: &'a Plan,
+    data: Vec<Vec<i32>>,
+    weights: HashMap<usize, Arc<Vec<i32>>>,
+    key: &'a ProvingKey,
+}
+
+impl Prover<'_> {
+    fn weight(&mut self, id: usize) -> Arc<Vec<i32>> {
+        let (plan, key) = (self.plan, self.key);
+        Arc::clone(
+            self.weights
+                .entry(id)
+                .or_insert_with(|| Arc::new(values(key.graph.consts(), &plan.weights[id]))),
+        )
+    }
+
+    /// A read over the labels of a cube, the others at their places.
+    fn cube(
+        &mut self,
+        points: &mut Points<'_>,
+        read: &Read,
+        places: &[Place],
+        labels: &[usize],
+    ) -> Vec<EF> {
+        match read.operand {
+            Operand::Column(id) => contract::cube(
+                points,
+                read,
+                &self.plan.columns[id].shape,
+                &self.data[id],
+                places,
+                labels,
+            ),
+            Operand::Public(id) => {
+                let tensor = &self.plan.publics[id];
+                contract::cube(points, read, &tensor.shape, &tensor.data, places, labels)
+            }
+            Operand::Weight(id) => {
+                let data = self.weight(id);
+                contract::cube(
+                    points,
+                    read,
+                    &self.plan.weights[id].shape,
+                    &data,
+                    places,
+                    labels,
+                )
+            }
+        }
+    }
+
+    fn view(&mut self, points: &mut Points<'_>, instance: &Instance<'_>, view: &View) -> Vec<EF> {
+        let mut out: Vec<EF> = Vec::new();
+        for (c, read) in &view.terms {
+            // labels of the cube that only other terms mention repeat the values; those outside are factors
+            let mut factor = EF::from(embed(*c));
+            for l in (0..instance.places.len())
+                .filter(|l| !instance.cube.contains(l) && view.mentions(*l) && !read.mentions(*l))
+            {
+                factor *= points.total(instance.places[l]);
+            }
+            let part = self.cube(points, read, &instance.places, &instance.cube);
+            if out.is_empty() {
+                out = part.into_iter().map(|v| v * factor).collect();
+            } else {
+                for (o, v) in out.iter_mut().zip(part) {
+                    *o += v * factor;
+                }
+            }
+        }
+        out
+    }
+
+    /// Value of a functional of columns or weights.
+    fn evaluate(&mut self, points: &Points<'_>, functional: &Functional, weights: bool) -> EF {
+        let mut total = EF::ZERO;
+        for ((tensor, axes), c) in &functional.parts {
+            let vectors: Vec<&[EF]> = axes.iter().map(|a| points.vector(*a).as_slice()).collect();
+            let weight;
+            let data: &[i32] = if weights {
+                weight = self.weight(*tensor);
+                &weight
+            } else {
+                &self.data[*tensor]
+            };
+            total += *c * full(data, &vectors);
+        }
+        total
+    }
+}
+
+/// `Σ cell · ⊗ axes`.
+fn full(data: &[i32], axes: &[&[EF]]) -> EF {
+    let Some((first, rest)) = axes.split_first() else {
+        return data
+            .first()
+            .map_or(EF::ZERO, |v| EF::from(embed(i64::from(*v))));
+    };
+    if rest.is_empty() {
+        return contract::dot(first, data);
+    }
+    let inner: usize = rest.iter().map(|a| a.len()).product();
+    let mut values = contract::fold_rows(first, data, inner);
+    for axis in rest {
+        let inner = values.len() / axis.len();
+        let mut out = vec![EF::ZERO; inner];
+        for (line, u) in values.chunks_exact(inner).zip(axis.iter()) {
+            for (o, v) in out.iter_mut().zip(line) {
+                *o += *v * *u;
+            }
+        }
+        values = out;
+    }
+    values[0]
+}
+
+/// Adds a functional, times a factor, to one over all cells.
+fn spread(
+    functional: &Functional,
+    points: &Points<'_>,
+    layout: &Layout,
+    factor: EF,
+    out: &mut [EF],
+) {
+    for ((tensor, axes), c) in &functional.parts {
+        for tile in layout.of_tensor[*tensor].iter().map(|t| &layout.tiles[*t]) {
+            let vectors: Vec<&[EF]> = axes
+                .iter()
+                .zip(&tile.segments)
+                .map(|(a, s)| &points.vector(*a)[s.start..s.start + (1 << s.log)])
+                .collect();
+            let out = &mut out[tile.offset..tile.offset + (1 << tile.log)];
+            let Some((last, lead)) = vectors.split_last() else {
+                out[0] += *c * factor;
+                continue;
+            };
+            let mut heads = vec![*c * factor];
+            for v in lead {
+                heads = heads
+                    .iter()
+                    .flat_map(|h| v.iter().map(move |u| *h * *u))
+                    .collect();
+            }
+            out.par_chunks_exact_mut(last.len())
+                .with_min_len(64)
+                .zip(&heads)
+                .for_each(|(line, h)| {
+                    for (o, u) in line.iter_mut().zip(*last) {
+                        *o += *h * *u;
+                    }
+                });
+        }
+    }
+}
+
+pub(crate) fn prove_tampered(
+    key: &ProvingKey,
+    inputs: &[Input],
+    context: &[u8],
+    progress: &mut dyn FnMut(Step),
+    mut tamper: Tamper<'_>,
+    outputs: Option<Vec<i32>>,
+) -> Result<Proof, ProveError> {
+    progress(Step::Run);
+    let structure = &key.key.structure;
+    let (Some(first), Some(ty), Some(out_ty)) = (
+        inputs.first(),
+        structure.types.first(),
+        structure.types.last(),
+    ) else {
+        return Err(ProveError::Runs("there is no run".into()));
+    };
+    let seq = assay_graph::eval::check_input(&key.graph, &first.tensor).map_err(PlanError::from)?;
+    let extent = Extent {
+        seq,
+        out: first.out,
+    };
+    if inputs
+        .iter()
+        .any(|i| i.tensor.dims != first.tensor.dims || i.out != first.out)
+    {
+        return Err(ProveError::Runs(
+            "runs of one proof have the same number of positions".into(),
+        ));
+    }
+    let integers: Vec<i32> = inputs.iter().flat_map(|i| i.tensor.data.to_i32()).collect();
+    let source = Source {
+        structure,
+        consts: Some(key.graph.consts()),
+        runs: inputs.len(),
+        extent,
+        inputs: Arc::new(integers),
+        outputs: outputs.map(Arc::new),
+    };
+    let facts = Facts::Replay {
+        facts: Arc::clone(&key.key.facts),
+        next: 0,
+    };
+    let Compiled {
+        plan,
+        data,
+        outputs: computed,
+        ..
+    } = source.compile(facts, true)?;
+    let (Some(mut data), Some(computed)) = (data, computed) else {
+        return Err(ProveError::Runs("nothing was computed".into()));
+    };
+    let said = source.outputs.clone().unwrap_or(computed);
+    let per_run = out_ty.len(extent);
+    let runs = inputs
+        .iter()
+        .zip(said.chunks_exact(per_run))
+        .map(|(i, o)| Run {
+            input: i.tensor.data.to_bytes(),
+            output: Data::from_i32(out_ty.dtype, o)
+                .map(|d| d.to_bytes())
+                .unwrap_or_default(),
+            sampling: Vec::new(),
+        });
+    let _ = ty;
+    let mode = if key.committed.is_some() {
+        Mode::Committed
+    } else {
+        Mode::Direct
+    };
+    let statement = Statement {
+        mode,
+        model_id: key.key.model_id,
+        key_id: if mode == Mode::Committed {
+            key.key.id()
+        } else {
+            [0; 32]
+        },
+        seq,
+        out: first.out,
+        runs: runs.collect(),
+        context: context.to_vec(),
+    };
+    if let Some(lie) = &mut tamper.columns {
+        lie(&plan, &mut data);
+    }
+
+    progress(Step::Commit);
+    let layout = weight_layout(&plan.weights);
+    budget::of_plan(&plan, (mode == Mode::Committed).then_some(layout.log))
+        .check()
+        .map_err(ProveError::Budget)?;
+    let counts = lookup::multiplicities(&plan, &data);
+    let counts = match counts {
+        Ok(counts) => counts,
+        Err(_) if tamper.columns.is_some() => vec![0; 1 << plan.table_log],
+        Err(column) => {
+            return Err(ProveError::Runs(format!(
+                "column {column} has a cell outside its table"
+            )));
+        }
+    };
+    let mut cells = vec![F::ZERO; 1 << plan.witness.log];
+    for (id, column) in data.iter().enumerate() {
+        plan.witness
+            .scatter(id, column, &mut cells, |v: i32| embed(i64::from(v)));
+    }
+    plan.witness
+        .scatter(plan.multiplicities(), &counts, &mut cells, F::from_u32);
+    let committed = pcs::commit(plan.witness.log, cells, Side::Witness)?;
+    let mut sender = Sender {
+        transcript: proof::transcript(&statement, &key.key, &plan),
+        bytes: Vec::new(),
+        tamper: tamper.messages,
+    };
+    proof::send_root(&mut sender, &committed.root());
+
+    progress(Step::Lookups);
+    let looked = lookup::prove(&plan, committed.cells(), &mut sender);
+
+    progress(Step::Products);
+    let mut prover = Prover {
+        plan: &plan,
+        data,
+        weights: HashMap::new(),
+        key,
+    };
+    let lengths = relations::random_lengths(&plan);
+    let random = lengths
+        .iter()
+        .map(|n| sender.transcript().challenges(*n))
+        .collect();
+    let powers = proof::powers(sender.transcript().challenge(), plan.relations.len());
+    let mut points = Points::new(&plan, random);
+    let linear = relations::linear(&mut points, &plan, &powers);
+    let linear_witness = prover.evaluate(&points, &linear.witness, false);
+    let linear_weights = prover.evaluate(&points, &linear.weights, true);
+    sender.send("linear parts", &[linear_witness, linear_weights]);
+    let instances = relations::instances(&mut points, &plan, &powers);
+    let mut tables = Vec::with_capacity(instances.len());
+    for instance in &instances {
+        let e = eq_table(&instance.eq_point(&points), instance.weight);
+        let a = prover.view(&mut points, instance, instance.a);
+        let b = prover.view(&mut points, instance, instance.b);
+        tables.push(einsum::Tables { e, a, b });
+    }
+    let claim = -(linear.known + linear_witness + linear_weights);
+    points.bound = einsum::prove(claim, &mut tables, &mut sender);
+    let atoms = proof::atoms(&mut points, &plan, &instances);
+    let atom_values: Vec<EF> = atoms
+        .list
+        .iter()
+        .map(|atom| prover.evaluate(&points, &atom.functional(), atom.weights))
+        .collect();
+    sender.send("operands", &atom_values);
+
+    progress(Step::Witness);
+    let gamma = sender.transcript().challenge();
+    let claims = proof::claims(
+        &atoms,
+        &atom_values,
+        &linear,
+        [linear_witness, linear_weights],
+        &looked,
+        gamma,
+    );
+    let mut functional = vec![EF::ZERO; 1 << plan.witness.log];
+    spread(
+        &claims.witness,
+        &points,
+        &plan.witness,
+        EF::ONE,
+        &mut functional,
+    );
+    looked.spread(&plan, claims.lookup_factors, &mut functional);
+    let (point, _) = reduce::prove(
+        "witness",
+        claims.witness_value,
+        functional,
+        committed.cells(),
+        &mut sender,
+    );
+    let opening = pcs::open(committed, &point, &mut sender.transcript)?;
+    sender.send_section(&opening);
+
+    if let Some(weights) = &key.committed {
+        progress(Step::Weights);
+        let mut functional = vec![EF::ZERO; 1 << layout.log];
+        spread(&claims.weights, &points, &layout, EF::ONE, &mut functional);
+        let (point, _) = reduce::prove(
+            "weights",
+            claims.weights_value,
+            functional,
+            weights.cells(),
+            &mut sender,
+        );
+        let opening = pcs::open(weights.clone(), &point, &mut sender.transcript)?;
+        sender.send_section(&opening);
+    }
+    Ok(Proof {
+        statement,
+        body: sender.bytes,
+    })
+}
+
+/// Value of a functional of weights that are at hand.
+pub(crate) fn evaluate_weights(
+    plan: &Plan,
+    consts: &[assay_graph::Const],
+    points: &Points<'_>,
+    functional: &Functional,
+) -> EF {
+    let parts = functional.parts.iter().map(|((tensor, axes), c)| {
+        let vectors: Vec<&[EF]> = axes.iter().map(|a| points.vector(*a).as_slice()).collect();
+        *c * full(&values(consts, &plan.weights[*tensor]), &vectors)
+    });
+    parts.sum()
+}

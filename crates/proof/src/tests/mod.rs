@@ -1,0 +1,4 @@
+//! Honest runs are provable and every lie is caught: small graphs of each operator, through the definition, the oracle, the prover and the verifier.
+
+mod operators;
+mod support;
