@@ -1,1 +1,153 @@
-//! The commitment scheme.
+//! The commitment scheme: a vector of `2^log` base-field cells is committed by a Merkle root; later the value of its multilinear extension at one point is proven.
+//!
+//! Points list their coordinates from the lowest bit of the index up, as in [`crate::mle`]: the value is `Σ_i eq(point, i)·cells[i]`. The root binds to one vector (unique
+//! decoding). Neither a commitment nor an opening hides anything.
+//!
+//! The caller absorbs the root into the transcript, once, before any challenge that the point depends on, and the claimed value before the opening.
+
+#[doc(hidden)]
+pub(crate) mod bench;
+mod codec;
+mod sponge;
+#[cfg(test)]
+mod tests;
+mod whir;
+
+use crate::{
+    error::{PlanError, VerifyError},
+    field::{EF, F},
+    params::{MAX_LOG, MIN_LOG, Row, Side, row},
+    transcript::Transcript,
+};
+use p3_field::PrimeCharacteristicRing;
+
+/// A Merkle root.
+pub(crate) type Root = [u8; 32];
+
+/// A committed vector with what is needed to open it. Clones share the data.
+#[derive(Clone)]
+pub(crate) struct Committed {
+    side: Side,
+    log: usize,
+    data: std::sync::Arc<whir::Data>,
+}
+
+impl Committed {
+    /// The commitment.
+    pub(crate) fn root(&self) -> Root {
+        self.data.root()
+    }
+
+    /// The cells, `2^log` of them.
+    pub(crate) fn cells(&self) -> &[F] {
+        &self.data.cells()[..1 << self.log]
+    }
+}
+
+/// The size used for vectors of `2^log` cells.
+fn padded(log: usize) -> usize {
+    log.max(MIN_LOG)
+}
+
+fn find(
+    side: Side,
+    log: usize,
+) -> Result<(&'static Row<'static>, &'static whir::Scheme), PlanError> {
+    let limit = PlanError::Size {
+        what: side.name(),
+        have: log as u32,
+        limit: MAX_LOG as u32,
+    };
+    let row = row(side, padded(log)).ok_or(limit)?;
+    match whir::scheme(side, row) {
+        Some(scheme) => Ok((row, scheme)),
+        None => Err(PlanError::Parameters {
+            what: side.name(),
+            log: row.log.into(),
+        }),
+    }
+}
+
+/// Commits to `2^log` cells. Deterministic; touches no transcript.
+///
+/// # Errors
+/// [`PlanError::Size`] for sizes without parameters, [`PlanError::Parameters`] where this machine derives other ones.
+///
+/// # Panics
+/// If the number of cells is not `2^log`.
+pub(crate) fn commit(log: usize, mut cells: Vec<F>, side: Side) -> Result<Committed, PlanError> {
+    let (_, scheme) = find(side, log)?;
+    assert_eq!(cells.len(), 1 << log, "cells of a commitment");
+    cells.resize(1 << padded(log), F::ZERO);
+    Ok(Committed {
+        side,
+        log,
+        data: std::sync::Arc::new(scheme.commit(cells)),
+    })
+}
+
+/// Proves the value at `point`, which has `log` coordinates. The cells are copied unless this was the last clone of the commitment.
+///
+/// # Errors
+/// As [`commit`].
+///
+/// # Panics
+/// If the point has another number of coordinates.
+pub(crate) fn open(
+    committed: Committed,
+    point: &[EF],
+    transcript: &mut Transcript,
+) -> Result<Vec<u8>, PlanError> {
+    let Committed { side, log, data } = committed;
+    assert_eq!(point.len(), log, "coordinates of a point");
+    let (row, scheme) = find(side, log)?;
+    let data = std::sync::Arc::unwrap_or_clone(data);
+    let mut challenger = sponge::fork(transcript);
+    let proof = scheme.open(data, &extended(point), &mut challenger);
+    let bytes = proof.and_then(|proof| codec::write(row, &proof));
+    sponge::join(challenger, transcript);
+    // can't happen: the claims of an opening fit each row
+    bytes.ok_or(PlanError::Parameters {
+        what: side.name(),
+        log: row.log.into(),
+    })
+}
+
+/// Checks that the vector behind `root` has the value `value` at `point`.
+///
+/// # Errors
+/// [`VerifyError::Decode`] with offsets from the start of `bytes`, [`VerifyError::Opening`] if the proof is wrong, [`VerifyError::Plan`] as [`commit`].
+pub(crate) fn verify(
+    root: &Root,
+    log: usize,
+    side: Side,
+    point: &[EF],
+    value: EF,
+    bytes: &[u8],
+    transcript: &mut Transcript,
+) -> Result<(), VerifyError> {
+    let (row, scheme) = find(side, log)?;
+    let wrong = VerifyError::Opening { which: side.name() };
+    if point.len() != log {
+        return Err(wrong);
+    }
+    let proof = codec::read(row, value, bytes)?;
+    let mut challenger = sponge::fork(transcript);
+    if !scheme.verify(row, *root, &extended(point), &proof, &mut challenger) {
+        return Err(wrong);
+    }
+    sponge::join(challenger, transcript);
+    Ok(())
+}
+
+/// Most bytes that an opening can have; 0 for sizes without parameters.
+pub(crate) fn opening_cap(log: usize, side: Side) -> usize {
+    row(side, padded(log)).map_or(0, codec::cap)
+}
+
+/// The point in the padded vector: zeros follow the cells.
+fn extended(point: &[EF]) -> Vec<EF> {
+    let mut out = point.to_vec();
+    out.resize(padded(point.len()), EF::ZERO);
+    out
+}

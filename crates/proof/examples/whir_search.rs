@@ -1,0 +1,257 @@
+//! Where the rows of `params.rs` come from: searches rates and folds of the commitment scheme, and measures choices.
+//!
+//! `whir_search search LOG [BYTES]` lists the cheapest choices by estimated CPU time, one for each size of opening (from BYTES down).
+//! `whir_search best` lists one choice per size and side: least `bytes · seconds^0.3`, where the commitment to weights counts a quarter (it is made once); rate 1/2 for long vectors.
+//! `whir_search measure LOG RATES FOLDS` measures one choice, e.g. `measure 20 1,3,6 6,4,4`; `whir_search table` measures each row of the parameter set.
+//! CPU seconds are summed over threads; set `RAYON_NUM_THREADS=1` for figures that compare.
+#![allow(dead_code)]
+
+// the modules are private to the crate, so they are compiled once more here
+#[path = "../src/error.rs"]
+mod error;
+#[path = "../src/field.rs"]
+mod field;
+#[path = "../src/mle.rs"]
+mod mle;
+#[path = "../src/params.rs"]
+mod params;
+#[path = "../src/pcs/mod.rs"]
+mod pcs;
+#[path = "../src/transcript.rs"]
+mod transcript;
+
+use p3_field::{BasedVectorSpace, PrimeCharacteristicRing};
+
+use field::{EF, F};
+use params::{MAX_LOG, MIN_LOG, POW_BITS, Side, TERM_BITS, row};
+use pcs::bench;
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match args[..] {
+        ["search", log] => search(number(log), f64::MAX),
+        ["best"] => best(),
+        ["search", log, bytes] => search(number(log), number(bytes) as f64),
+        ["measure", log, rates, folds] => {
+            heading();
+            measure(number(log) as u8, &list(rates), &list(folds));
+        }
+        ["table", max] => {
+            for side in Side::ALL {
+                println!("{}", side.name());
+                heading();
+                for row in (MIN_LOG..=MAX_LOG.min(number(max))).filter_map(|log| row(side, log)) {
+                    measure(row.log, row.rates, row.folds);
+                }
+            }
+        }
+        _ => eprintln!("best | search LOG [BYTES] | measure LOG RATES FOLDS | table MAX_LOG"),
+    }
+}
+
+fn number(text: &str) -> usize {
+    text.parse().expect("a number")
+}
+
+fn list(text: &str) -> Vec<u8> {
+    text.split(',').map(|v| number(v) as u8).collect()
+}
+
+/// CPU seconds of all threads of this process.
+fn cpu() -> f64 {
+    // the kernel brings the figures up to date when a thread rests
+    std::thread::sleep(std::time::Duration::from_micros(200));
+    let tasks = std::fs::read_dir("/proc/self/task").expect("Linux");
+    let ns = tasks.flatten().filter_map(|task| {
+        let stat = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+        stat.split(' ').next()?.parse::<u64>().ok()
+    });
+    ns.sum::<u64>() as f64 * 1e-9
+}
+
+fn peak_mib() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("VmHWM"));
+    line.and_then(|l| l.split_whitespace().nth(1)?.parse::<usize>().ok())
+        .unwrap_or(0)
+        / 1024
+}
+
+fn heading() {
+    println!(
+        "log rates         folds          commit-s  open-s    bytes  verify-ms  bits  peak MiB"
+    );
+}
+
+fn measure(log: u8, rates: &[u8], folds: &[u8]) {
+    let mut state = 1_u64;
+    let mut next = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        F::from_u32((state >> 34) as u32)
+    };
+    let cells: Vec<F> = (0..1_usize << log).map(|_| next()).collect();
+    let point: Vec<EF> = (0..log)
+        .map(|_| EF::from_basis_coefficients_fn(|_| next()))
+        .collect();
+    let times = if log > 22 { 1 } else { 5 };
+    let mut best = [f64::MAX; 3];
+    let (mut bytes, mut bits) = (0, 0.0);
+    for _ in 0..times {
+        let Some(run) = bench::run(log, rates, folds, &cells, &point, &mut cpu) else {
+            println!("{log:3} {rates:?} {folds:?}: not possible");
+            return;
+        };
+        for (best, time) in best.iter_mut().zip(run.seconds) {
+            *best = best.min(time);
+        }
+        (bytes, bits) = (run.bytes, run.bits);
+    }
+    let text = |list: &[u8]| list.iter().map(u8::to_string).collect::<Vec<_>>().join(",");
+    println!(
+        "{log:3} {:13} {:13} {:9.4} {:9.4} {bytes:8} {:8.2} {bits:7.1} {:7}",
+        text(rates),
+        text(folds),
+        best[0],
+        best[1],
+        best[2] * 1e3,
+        peak_mib()
+    );
+}
+
+/// Estimates of a choice.
+struct Estimate {
+    bytes: f64,
+    commit: f64,
+    open: f64,
+    rates: Vec<u8>,
+    folds: Vec<u8>,
+}
+
+fn search(log: usize, limit: f64) {
+    let mut found = Vec::new();
+    walk(log, &mut |e| found.push(e));
+    found.sort_by(|a, b| (a.commit + a.open).total_cmp(&(b.commit + b.open)));
+    let mut bytes = limit;
+    println!("    bytes  seconds  rates folds (estimates)");
+    for e in found {
+        if e.bytes < bytes * 0.985 {
+            let seconds = e.commit + e.open;
+            println!("{:9.0} {seconds:8.4}  {:?} {:?}", e.bytes, e.rates, e.folds);
+            bytes = e.bytes;
+        }
+    }
+}
+
+fn best() {
+    for (side, share) in [(Side::Weights, 0.25), (Side::Witness, 1.0)] {
+        println!("{}", side.name());
+        for log in MIN_LOG..=MAX_LOG {
+            // the rest of a proof takes time, too
+            let score = |e: &Estimate| e.bytes * (e.commit * share + e.open + 0.002).powf(0.3);
+            let mut best: Option<Estimate> = None;
+            // the codeword of a long vector is most of the memory
+            let long = log >= if side == Side::Weights { 24 } else { 25 };
+            walk(log, &mut |e| {
+                if long && e.rates[0] > 1 {
+                    return;
+                }
+                if best.as_ref().is_none_or(|b| score(&e) < score(b)) {
+                    best = Some(e);
+                }
+            });
+            let Some(e) = best else { continue };
+            println!(
+                "    new({log}, &{:?}, &{:?}, &[], &[], &[], 0), // {:.0} bytes {:.4} s",
+                e.rates,
+                e.folds,
+                e.bytes,
+                e.commit + e.open
+            );
+        }
+    }
+}
+
+/// Visits the choices for a size.
+fn walk(log: usize, visit: &mut dyn FnMut(Estimate)) {
+    for rate in 1..=4 {
+        extend(log, log, &mut vec![rate], &mut Vec::new(), visit);
+    }
+}
+
+fn extend(
+    log: usize,
+    left: usize,
+    rates: &mut Vec<u8>,
+    folds: &mut Vec<u8>,
+    visit: &mut dyn FnMut(Estimate),
+) {
+    let rate = usize::from(rates[rates.len() - 1]);
+    for fold in 2..=left.min(9) {
+        if left + rate - fold > 24 || folds.is_empty() && fold < 3 {
+            continue;
+        }
+        folds.push(fold as u8);
+        if left - fold <= 6 {
+            visit(estimate(log, rates, folds));
+        } else {
+            for next in rate..=(rate + 2).min(6) {
+                rates.push(next as u8);
+                extend(log, left - fold, rates, folds, visit);
+                rates.pop();
+            }
+        }
+        folds.pop();
+    }
+}
+
+fn estimate(log: usize, rates: &[u8], folds: &[u8]) -> Estimate {
+    let mut left = log;
+    let (mut bytes, mut commit, mut ns) = (0.0, 0.0, 0.0);
+    for (i, (rate, fold)) in rates.iter().zip(folds).enumerate() {
+        let (rate, fold) = (i32::from(*rate), usize::from(*fold));
+        let per_query = -((1.0 + 0.5_f64.powi(rate)) / 2.0).log2();
+        let queries = ((TERM_BITS - POW_BITS) as f64 / per_query).ceil();
+        let leaves = left + rate as usize - fold;
+        let total = (1_u64 << leaves) as f64;
+        let queries = queries.min(total);
+        let cell = if i == 0 { 4.0 } else { 20.0 };
+        let missed = |n: f64| (1.0 - 1.0 / n).powf(queries);
+        let all = queries == total;
+        let distinct = if all {
+            total
+        } else {
+            total * (1.0 - missed(total))
+        };
+        bytes += distinct * cell * (1 << fold) as f64 + queries / 8.0 + 2.0 * (queries - distinct);
+        for level in 0..leaves {
+            let nodes = (1_u64 << (leaves - level)) as f64;
+            if !all {
+                bytes += 32.0 * nodes * (missed(nodes) - (1.0 - 2.0 / nodes).powf(queries));
+            }
+        }
+        bytes += 40.0 * fold as f64 + 42.0;
+        // measured on Zen 4: codewords (with the page faults of large ones), the fold of the cells, the constraints of the queries, the work
+        let words = ((1_u64 << left) << rate) as f64;
+        let cells = (1_u64 << left) as f64;
+        let faults = if words > 3e6 { 2.5 } else { 0.0 };
+        if i == 0 {
+            commit = (2.4 + faults) * words;
+            ns += 5.8 * cells;
+        } else {
+            ns += 32.0 * words + 15.0 * cells;
+        }
+        ns += (1_u64 << (left - fold)) as f64 * queries * 0.4 + 0.4e6;
+        left -= fold;
+    }
+    bytes += 20.0 * (1 << left) as f64 + 40.0 * left as f64;
+    Estimate {
+        bytes,
+        commit: commit * 1e-9,
+        open: ns * 1e-9,
+        rates: rates.to_vec(),
+        folds: folds.to_vec(),
+    }
+}
