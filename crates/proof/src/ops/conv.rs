@@ -20,18 +20,26 @@ use crate::{
     },
 };
 
-/// Checks that an image's rows and columns are axes of their own: a window's index that leaves the image must leave the axis.
-pub(crate) fn plain(b: &Builder, view: &View, labels: &[Label]) -> Result<(), PlanError> {
-    let is_plain = |l: &Label| {
+/// Checks that where a label leaves `0 .. len` the tensors' indices leave their axes, so that cells outside an image are 0.
+pub(crate) fn plain(b: &Builder, view: &View, labels: &[(Label, usize)]) -> Result<(), PlanError> {
+    let is_plain = |(l, len): &(Label, usize)| {
         view.terms.iter().all(|(_, read)| {
-            let of = read
+            let mut axes = read
                 .indices
                 .iter()
-                .filter(|i| i.affine.terms.iter().any(|(m, _)| m == l));
-            of.clone().count() == 1
-                && of
-                    .clone()
-                    .all(|i| i.gather.is_none() && i.affine == Affine::label(*l))
+                .zip(b.shape(read.operand))
+                .filter(|(i, _)| i.affine.terms.iter().any(|(m, _)| m == l));
+            let (Some((index, n)), None) = (axes.next(), axes.next()) else {
+                return false;
+            };
+            let offset = index.affine.offset;
+            let [(_, stride)] = index.affine.terms[..] else {
+                return false;
+            };
+            index.gather.is_none()
+                && stride > 0
+                && (0..stride).contains(&offset)
+                && offset + stride * *len as i64 >= *n as i64
         })
     };
     if labels.iter().all(is_plain) {
@@ -77,7 +85,11 @@ pub(crate) fn conv2d(
     let axes = vec![runs, oh, ow, rows];
     let sums = vec![kh, kw, depth];
     let (dy, dx, c) = (4, 5, 6);
-    plain(b, &x.view, &[x.labels(1).start, x.labels(2).start])?;
+    plain(
+        b,
+        &x.view,
+        &[(x.labels(1).start, height), (x.labels(2).start, width)],
+    )?;
     if x.dims[3].len() != 1 {
         return Err(b.unsupported("the image's channels are joined axes"));
     }

@@ -31,7 +31,7 @@ fn cells(b: &Builder, x: &Value, window: &Window) -> Result<(Vec<usize>, Vec<Ran
     let [down, across] = window.stride.map(usize::from);
     let (oh, ow) = ((height - kh) / down + 1, (width - kw) / across + 1);
     let (h, w) = (x.labels(1).start, x.labels(2).start);
-    plain(b, &x.view, &[h, w])?;
+    plain(b, &x.view, &[(h, *height), (w, *width)])?;
     let mut axes = x.factors();
     (axes[h], axes[w]) = (oh, ow);
     let depth = x.dim(3);

@@ -183,6 +183,15 @@ impl Builder {
         self.publics.len() - 1
     }
 
+    /// Dimensions of an operand.
+    pub(crate) fn shape(&self, operand: Operand) -> &[usize] {
+        match operand {
+            Operand::Column(id) => &self.columns[id].shape,
+            Operand::Weight(id) => &self.weights[id].shape,
+            Operand::Public(id) => &self.publics[id].shape,
+        }
+    }
+
     /// A public vector of factors.
     pub(crate) fn scale(&mut self, factors: Vec<i64>) -> ScaleId {
         if let Some(id) = self.scales.iter().position(|s| **s == factors) {

@@ -270,3 +270,51 @@ fn element_by_element() {
     });
     agree(g, 1, 2, 13);
 }
+
+#[test]
+fn a_convolution_behind_a_pool() {
+    let mut r = Rng(5);
+    let (first, second) = (r.rows(4, 9, (5, 6)), r.rows(3, 36, (6, 8)));
+    let window = Window {
+        kernel: [3, 3],
+        stride: [1, 1],
+        pad: [1; 4],
+    };
+    let clamp = out(0, DType::I8, 0, 127);
+    let g = graph(tensor(DType::I8, &[8, 12, 1], -128, 127), |b, x| {
+        let w = b.weights(DType::I8, &first).expect("weights");
+        let y = put(
+            b,
+            "c",
+            Op::Conv2d {
+                weights: w,
+                window,
+                groups: 1,
+                out: clamp,
+            },
+            &[x],
+        )
+        .expect("conv");
+        let pool = Window {
+            kernel: [2, 2],
+            stride: [2, 2],
+            pad: [0; 4],
+        };
+        let y = put(b, "p", Op::MaxPool { window: pool }, &[y]).expect("pool");
+        let w = b.weights(DType::I8, &second).expect("weights");
+        let y = put(
+            b,
+            "d",
+            Op::Conv2d {
+                weights: w,
+                window,
+                groups: 1,
+                out: clamp,
+            },
+            &[y],
+        )
+        .expect("conv");
+        put(b, "q", Op::MaxPool { window: pool }, &[y]).expect("pool");
+    });
+    agree(g, 1, 1, 17);
+}
