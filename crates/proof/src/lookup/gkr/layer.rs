@@ -7,7 +7,7 @@ use super::{
         self, Base, Extension, Lane, Matrix, Numerators, PACK, Pack, WIDTH, add, matrix, mul, mul2,
         pack_in_place, packs, packs_mut, scale, sub, sum_lanes, unpack,
     },
-    memory::zeros,
+    memory::{Spare, zeros},
     scalar::{Fractions, Tables},
 };
 use crate::{
@@ -206,7 +206,13 @@ impl PackedTables<'_> {
     }
 
     /// Binds a variable to `rho`, adds `λ q1` to `p1` where `mix` tells `λ`, and evaluates the next round as [`Self::evaluate`] does, now without a `λ`.
-    pub(super) fn fold_and_evaluate(&mut self, eq: &Eq, rho: EF, mix: Option<EF>) -> [EF; 2] {
+    pub(super) fn fold_and_evaluate(
+        &mut self,
+        eq: &Eq,
+        rho: EF,
+        mix: Option<EF>,
+        spare: &mut Spare,
+    ) -> [EF; 2] {
         let rho = matrix(&rho);
         let mix = mix.map(|v| matrix(&v));
         let quarter = self.len / 4;
@@ -216,7 +222,7 @@ impl PackedTables<'_> {
         let sums = match &mut self.p {
             Store::Base(p) => {
                 let (p0, p1) = Lane::pack_slice(p).split_at(self.p_stride);
-                let mut out = zeros(4 * quarter * PACK);
+                let mut out = spare.take(4 * quarter * PACK);
                 let (out0, out1) = packs_mut(&mut out).split_at_mut(2 * quarter);
                 let p0 = Promote::new(p0, out0, quarter);
                 let p1 = Promote::new(p1, out1, quarter);
@@ -236,8 +242,8 @@ impl PackedTables<'_> {
         sums.map(|s| sum_lanes(&s))
     }
 
-    /// The tables without packs.
-    pub(super) fn unpack(&self) -> Tables {
+    /// The tables without packs. Memory is kept for other layers.
+    pub(super) fn unpack(self, spare: &mut Spare) -> Tables {
         let q = packs(&self.q);
         let [p0, p1] = [0, self.p_stride].map(|at| match &self.p {
             Store::Base(p) => p[at * WIDTH..][..self.len * WIDTH]
@@ -247,6 +253,7 @@ impl PackedTables<'_> {
             Store::Extension(p) => unpack(&packs(p)[at..][..self.len]),
         });
         let [q0, q1] = [0, self.q_stride].map(|at| unpack(&q[at..][..self.len]));
+        spare.keep(self.q);
         Tables([p0, p1, q0, q1])
     }
 }

@@ -4,16 +4,47 @@ use p3_field::PrimeCharacteristicRing;
 
 use crate::field::F;
 
-/// Zeros. Large buffers ask for huge pages: with pages of 4 KiB, the first touch of a buffer costs more than the arithmetic that fills it.
-pub(super) fn zeros(len: usize) -> Vec<F> {
-    let v = F::zero_vec(len);
+/// The largest buffer that is not needed any more.
+#[derive(Default)]
+pub(super) struct Spare(Vec<F>);
+
+impl Spare {
+    /// A buffer of at least this length with any content.
+    pub(super) fn take(&mut self, len: usize) -> Vec<F> {
+        if self.0.len() >= len {
+            std::mem::take(&mut self.0)
+        } else {
+            zeros(len)
+        }
+    }
+
+    pub(super) fn keep(&mut self, v: Vec<F>) {
+        if v.len() > self.0.len() {
+            self.0 = v;
+        }
+    }
+}
+
+/// An empty vector for large buffers: it asks for huge pages. With pages of 4 KiB, the first touch of a buffer costs more than the arithmetic that fills it, and reading several parts
+/// of it in turn is slow.
+pub(crate) fn with_capacity<T>(capacity: usize) -> Vec<T> {
+    let v = Vec::with_capacity(capacity);
     #[cfg(target_os = "linux")]
-    advise(&v);
+    advise(v.as_ptr() as usize, size_of::<T>() * v.capacity());
     v
 }
 
+/// Zeros, in huge pages.
+pub(super) fn zeros(len: usize) -> Vec<F> {
+    let v = F::zero_vec(len);
+    #[cfg(target_os = "linux")]
+    advise(v.as_ptr() as usize, size_of::<F>() * v.capacity());
+    v
+}
+
+/// Asks for huge pages in a buffer of ours.
 #[cfg(target_os = "linux")]
-fn advise(v: &[F]) {
+fn advise(start: usize, len: usize) {
     use std::ffi::{c_int, c_void};
     unsafe extern "C" {
         fn madvise(addr: *mut c_void, len: usize, advice: c_int) -> c_int;
@@ -22,9 +53,8 @@ fn advise(v: &[F]) {
     const HUGE_PAGE: usize = 1 << 21;
     /// `MADV_HUGEPAGE` of Linux on every architecture.
     const ADVICE: c_int = 14;
-    let range = v.as_ptr_range();
-    let from = (range.start as usize).next_multiple_of(PAGE);
-    let len = (range.end as usize).saturating_sub(from) / PAGE * PAGE;
+    let from = start.next_multiple_of(PAGE);
+    let len = (start + len).saturating_sub(from) / PAGE * PAGE;
     if len >= 2 * HUGE_PAGE {
         // SAFETY: whole pages inside a buffer that we own; the advice changes no content, and a kernel that does not take it returns an error, which is of no consequence
         unsafe {

@@ -10,7 +10,8 @@
 //! are sent and the verifier gets `t(0)` without a division. The factor `eq(r, ρ)` appears nowhere.
 //!
 //! Memory of the prover, with `N = 2^L`: `4 N` bytes of numerators (borrowed) and `20 N` of denominators (taken and folded in place), `40 (N/2 + N/4 + …) = 40 N` of layers.
-//! The peak, `64 N` bytes, is reached when the layers are complete; each is freed once it is proven, and the leaves, which come last, need `24 N` and `10 N` for folded numerators.
+//! The peak, `64 N` bytes, is reached when the layers are complete; each is freed once it is proven, but for `10 N` of
+//! the largest, where the numerators of the leaves go when they are folded.
 
 mod arith;
 mod layer;
@@ -23,6 +24,7 @@ mod verify;
 
 use crate::field::{EF, EF_BYTES};
 
+pub(crate) use memory::with_capacity;
 pub(crate) use prove::prove;
 pub(crate) use verify::verify;
 

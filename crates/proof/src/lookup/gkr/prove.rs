@@ -5,6 +5,7 @@ use p3_field::{Field, PrimeCharacteristicRing};
 use super::{
     Children, LAYER, LeafClaim, ROOT, ROUND,
     layer::{Eq, Layer},
+    memory::Spare,
     scalar::{Fractions, Tables},
 };
 use crate::{
@@ -62,6 +63,7 @@ pub(crate) fn prove(numerators: &[F], denominators: Vec<EF>, sender: &mut Sender
 
     let mut point = Vec::new();
     let mut claim = [EF::ZERO; 2];
+    let mut spare = Spare::default();
     while let Some(layer) = layers.pop() {
         let children = if point.is_empty() {
             let children = match layer {
@@ -71,7 +73,7 @@ pub(crate) fn prove(numerators: &[F], denominators: Vec<EF>, sender: &mut Sender
             sender.send(ROOT, &children.message());
             children
         } else {
-            let (children, next) = sumcheck(layer, &point, claim, sender);
+            let (children, next) = sumcheck(layer, &point, claim, &mut spare, sender);
             sender.send(LAYER, &children.message());
             point = next;
             children
@@ -121,6 +123,7 @@ fn sumcheck(
     layer: AnyLayer<'_>,
     point: &[EF],
     [p, q]: [EF; 2],
+    spare: &mut Spare,
     sender: &mut Sender<'_>,
 ) -> (Children, Vec<EF>) {
     let lambda = sender.transcript().challenge();
@@ -136,7 +139,7 @@ fn sumcheck(
             tables.mix(lambda);
             tables
         }
-        AnyLayer::Packed(l) => packed_rounds(l, lambda, &mut rounds),
+        AnyLayer::Packed(l) => packed_rounds(l, lambda, &mut rounds, spare),
     };
     while tables.len() > 1 {
         let (_, low) = rounds.left().split_last().unwrap_or((&EF::ZERO, &[]));
@@ -151,16 +154,21 @@ fn sumcheck(
 }
 
 /// The rounds on whole packs.
-fn packed_rounds(layer: Layer<'_>, lambda: EF, rounds: &mut Rounds<'_, '_>) -> Tables {
+fn packed_rounds(
+    layer: Layer<'_>,
+    lambda: EF,
+    rounds: &mut Rounds<'_, '_>,
+    spare: &mut Spare,
+) -> Tables {
     let mut tables = layer.into_tables();
     let mut eq = Eq::new(&rounds.point[..rounds.point.len() - 1]);
     let mut rho = rounds.step(tables.evaluate(&eq, lambda));
     let mut mix = Some(lambda);
     while tables.len() > 2 {
         eq.shrink();
-        rho = rounds.step(tables.fold_and_evaluate(&eq, rho, mix.take()));
+        rho = rounds.step(tables.fold_and_evaluate(&eq, rho, mix.take(), spare));
     }
-    let mut tables = tables.unpack();
+    let mut tables = tables.unpack(spare);
     if mix.is_some() {
         tables.mix(lambda);
     }
