@@ -14,9 +14,6 @@ pub enum Side {
 }
 
 impl Side {
-    /// Both, in the order in which they are opened.
-    pub const ALL: [Self; 2] = [Self::Weights, Self::Witness];
-
     /// The name used in errors and reports: `weights`, `witness`.
     #[must_use]
     pub const fn name(self) -> &'static str {

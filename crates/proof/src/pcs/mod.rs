@@ -5,13 +5,11 @@
 //!
 //! The caller absorbs the root into the transcript, once, before any challenge that the point depends on, and the claimed value before the opening.
 
-#[doc(hidden)]
-pub(crate) mod bench;
-mod codec;
-mod sponge;
+pub(crate) mod codec;
+pub(crate) mod sponge;
 #[cfg(test)]
 mod tests;
-mod whir;
+pub(crate) mod whir;
 
 use crate::{
     error::{PlanError, VerifyError},
@@ -45,7 +43,7 @@ impl Committed {
 }
 
 /// The size used for vectors of `2^log` cells.
-fn padded(log: usize) -> usize {
+pub(crate) fn padded(log: usize) -> usize {
     log.max(MIN_LOG)
 }
 

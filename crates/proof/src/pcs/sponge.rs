@@ -141,6 +141,8 @@ fn hash_words(state: &[u8; 32], words: &Lanes) -> Lanes {
 }
 
 /// The compression of one block of 36 bytes. Straight-line code, so that the loop around it becomes vector instructions.
+// the last round's values that no output needs
+#[allow(unused_assignments)]
 #[inline(always)]
 fn hash_word(m: &[u32; 16], word: u32) -> u32 {
     let [

@@ -131,6 +131,28 @@ impl Data {
     }
 }
 
+#[cfg(test)]
+impl Data {
+    /// The cells of one commitment under the tree of another.
+    pub(crate) fn mixed(cells: Self, tree: &Self) -> Self {
+        Self {
+            columns: cells.columns,
+            ..tree.clone()
+        }
+    }
+
+    /// The cells under the tree of a word that differs from theirs in each third leaf.
+    pub(crate) fn spoiled(self) -> Self {
+        let mut word = Trees::new().get_matrices(&self.tree)[0].clone();
+        let width = word.width;
+        for leaf in word.values.chunks_mut(width).step_by(3) {
+            leaf[0] += <F as p3_field::PrimeCharacteristicRing>::ONE;
+        }
+        let (root, tree) = Trees::new().commit_matrix(word);
+        Self { tree, root, ..self }
+    }
+}
+
 /// The scheme for one size.
 pub(crate) struct Scheme {
     prover: Prover,
@@ -239,17 +261,12 @@ impl Scheme {
         let table = Table::new(RowMajorMatrix::new_row(cells));
         let witness = Columns::new_witness(vec![table], folding);
         let rate = self.prover.params().starting_log_inv_rate;
-        let (columns, root, tree) =
-            Columns::commit(&*DFT, &self.prover_trees(), witness, folding, rate);
+        let (columns, root, tree) = Columns::commit(&*DFT, &Trees::new(), witness, folding, rate);
         Data {
             columns,
             tree,
             root,
         }
-    }
-
-    fn prover_trees(&self) -> Trees {
-        Trees::new()
     }
 
     /// Proves the value at a point.
