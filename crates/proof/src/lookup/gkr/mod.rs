@@ -1,17 +1,17 @@
-//! The sum of fractions: `Σ_i num_i / den_i = 0` for `2^L` leaves, proven layer by layer (Papini and Haböck, ePrint 2023/1284, §3).
+//! The sum of fractions: `Σ_i num_i / den_i = 0` for `2^L` leaves, proven layer by layer (Papini and Haböck, ePrint 2023/1284).
 //!
 //! A layer of `2^l` fractions arises from the one below by adding the fractions `i` and `i + 2^l`: the **highest** bit of an index tells the child, so both children are
 //! contiguous and the point of the leaves comes out lowest bit first. With `p`, `q` for numerators and denominators and an index 0 or 1 for the child,
 //! `p = p0 q1 + p1 q0` and `q = q0 q1`.
 //!
 //! A claim on `p(r)` and `q(r)` is passed on by a sumcheck of `p(r) + λ q(r) = Σ_x eq(r, x) [p0 q1 + p1 q0 + λ q0 q1](x)`, which binds the highest variable first. The factor of `eq`
-//! that belongs to the variable being bound is left out of the round polynomial (Gruen, ePrint 2024/108, §3): the round's claim is `c = Σ_y eq(r', y) [(1 − r_j) g(y, 0) + r_j g(y, 1)]`,
+//! that belongs to the variable being bound is left out of the round polynomial (Gruen, ePrint 2024/108): the round's claim is `c = Σ_y eq(r', y) [(1 − r_j) g(y, 0) + r_j g(y, 1)]`,
 //! the message is the quadratic `t(X) = Σ_y eq(r', y) g(y, X)` and the next claim is `t(ρ)`. As `c = t(0) + r_j (t(1) − t(0))`, the linear and the quadratic coefficient
 //! are sent and the verifier gets `t(0)` without a division. The factor `eq(r, ρ)` appears nowhere.
 //!
 //! Memory of the prover, with `N = 2^L`: `4 N` bytes of numerators (borrowed) and `20 N` of denominators (taken and folded in place), `40 (N/2 + N/4 + …) = 40 N` of layers.
-//! The peak, `64 N` bytes, is reached when the layers are complete; each is freed once it is proven, but for `10 N` of
-//! the largest, where the numerators of the leaves go when they are folded.
+//! The peak, `64 N` bytes, is reached when the layers are complete; each is freed once it is proven, but for `10 N` of the largest, where the numerators
+//! of the leaves go when they are folded.
 
 mod arith;
 mod layer;
