@@ -150,8 +150,8 @@ fn tenths(error: u128) -> u32 {
         .unwrap_or(0)
 }
 
-/// The budget of a plan; `weights` is the logarithm of the committed weights' size, `None` where the verifier has the weights.
-pub(crate) fn of_plan(plan: &plan::Plan, weights: Option<usize>) -> Budget {
+/// The budget of a plan; `weights` are the logarithms of the sizes of the committed weights' pieces, none where the verifier has the weights.
+pub(crate) fn of_plan(plan: &plan::Plan, weights: &[usize]) -> Budget {
     let points: usize = relations::random_lengths(plan).iter().sum();
     let (mut rounds, mut operands) = (0, 0);
     for relation in &plan.relations {
@@ -174,17 +174,20 @@ pub(crate) fn of_plan(plan: &plan::Plan, weights: Option<usize>) -> Budget {
         ("products", 3 * rounds as u64),
         ("batch of claims", operands as u64 + 4),
         ("reduction of the witness", 2 * plan.witness.log as u64),
-        ("reduction of the weights", 2 * weights.unwrap_or(0) as u64),
+        (
+            "reduction of the weights",
+            2 * weights.iter().sum::<usize>() as u64,
+        ),
     ] {
         if bad > 0 {
             budget = budget.term(label, bad);
         }
     }
     budget = budget.pcs(plan.witness.log, Side::Witness);
-    match weights {
-        Some(log) => budget.pcs(log, Side::Weights),
-        None => budget,
+    for log in weights {
+        budget = budget.pcs(*log, Side::Weights);
     }
+    budget
 }
 
 #[cfg(test)]

@@ -11,13 +11,14 @@ use crate::{
     compile::{Compiled, Source},
     error::PlanError,
     field::{F, embed},
-    params::{MIN_LOG, PARAM_SET, Side},
+    params::{PARAM_SET, Side},
     pcs::{self, Committed},
     plan::{
         Part, Weight,
         facts::{Fact, Facts},
-        layout::Layout,
+        layout::Tile,
     },
+    shards::Shards,
 };
 
 /// A model's verifying key: structure, the facts of its constants that plans depend on, and the commitment to its weights. A deterministic function of the model.
@@ -26,7 +27,8 @@ pub struct Key {
     pub(crate) model_id: [u8; 32],
     pub(crate) structure: Arc<Structure>,
     pub(crate) facts: Arc<Vec<Fact>>,
-    pub(crate) root: [u8; 32],
+    /// Roots of the pieces of the weights.
+    pub(crate) roots: Vec<[u8; 32]>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -34,7 +36,7 @@ struct Encoded {
     version: u16,
     param_set: u16,
     model_id: [u8; 32],
-    root: [u8; 32],
+    roots: Vec<[u8; 32]>,
     structure: Vec<u8>,
     facts: Vec<Fact>,
 }
@@ -51,7 +53,7 @@ impl Key {
             version: VERSION,
             param_set: PARAM_SET,
             model_id: self.model_id,
-            root: self.root,
+            roots: self.roots.clone(),
             structure: self.structure.to_bytes(),
             facts: (*self.facts).clone(),
         };
@@ -78,7 +80,7 @@ impl Key {
             model_id: encoded.model_id,
             structure: Arc::new(Structure::from_bytes(&encoded.structure)?),
             facts: Arc::new(encoded.facts),
-            root: encoded.root,
+            roots: encoded.roots,
         };
         if key.encode() != bytes {
             return Err(PlanError::Key("it is not in its canonical form".into()));
@@ -102,7 +104,8 @@ impl Key {
 pub struct ProvingKey {
     pub(crate) key: Key,
     pub(crate) graph: Arc<Graph>,
-    pub(crate) committed: Option<Committed>,
+    /// The pieces of the weights; none for proofs to verifiers that hold the weights.
+    pub(crate) committed: Vec<Committed>,
 }
 
 impl ProvingKey {
@@ -111,19 +114,31 @@ impl ProvingKey {
     /// # Errors
     /// [`PlanError`] for operators without a proof rule, or models too large for the parameter sets.
     pub fn new(graph: Arc<Graph>) -> Result<Self, PlanError> {
-        let (mut key, weights, layout) = outline(&graph)?;
-        let mut cells = vec![F::ZERO; 1 << layout.log];
-        for (i, weight) in weights.iter().enumerate() {
-            layout.scatter(i, &values(graph.consts(), weight), &mut cells, |v: i32| {
-                embed(i64::from(v))
-            });
+        let (mut key, weights) = outline(&graph)?;
+        let shards = Shards::new(&weights);
+        let mut committed = Vec::new();
+        for (shard, log) in shards.logs.iter().enumerate() {
+            let mut cells = vec![F::ZERO; 1 << log];
+            for (i, weight) in weights.iter().enumerate() {
+                let tiles = &shards.layout.of_tensor[i];
+                if tiles
+                    .iter()
+                    .any(|t| Shards::offset(shard, &shards.layout.tiles[*t]).is_some())
+                {
+                    let values = values(graph.consts(), weight);
+                    let place = |tile: &Tile| Shards::offset(shard, tile);
+                    shards
+                        .layout
+                        .scatter_where(i, &values, &mut cells, place, |v: i32| embed(i64::from(v)));
+                }
+            }
+            committed.push(pcs::commit(*log, cells, Side::Weights)?);
         }
-        let committed = pcs::commit(layout.log, cells, Side::Weights)?;
-        key.root = committed.root();
+        key.roots = committed.iter().map(Committed::root).collect();
         Ok(Self {
             key,
             graph,
-            committed: Some(committed),
+            committed,
         })
     }
 
@@ -132,22 +147,22 @@ impl ProvingKey {
     /// # Errors
     /// As [`Self::new`].
     pub fn direct(graph: Arc<Graph>) -> Result<Self, PlanError> {
-        let (key, ..) = outline(&graph)?;
+        let (key, _) = outline(&graph)?;
         Ok(Self {
             key,
             graph,
-            committed: None,
+            committed: Vec::new(),
         })
     }
 
-    /// The verifying key; its root is zero without a commitment.
+    /// The verifying key; it has no roots without a commitment.
     pub fn key(&self) -> &Key {
         &self.key
     }
 }
 
-/// Key without root, weights and their layout.
-fn outline(graph: &Graph) -> Result<(Key, Vec<Weight>, Layout), PlanError> {
+/// Key without roots, and the weights.
+fn outline(graph: &Graph) -> Result<(Key, Vec<Weight>), PlanError> {
     let structure = Arc::new(graph.structure());
     let extent = Extent { seq: 1, out: 1 };
     let ty = structure
@@ -166,19 +181,13 @@ fn outline(graph: &Graph) -> Result<(Key, Vec<Weight>, Layout), PlanError> {
     let Facts::Record(facts) = facts else {
         return Err(PlanError::Key("facts were not recorded".into()));
     };
-    let layout = weight_layout(&plan.weights);
     let key = Key {
         model_id: graph.model_id(),
         structure,
         facts: Arc::new(facts),
-        root: [0; 32],
+        roots: Vec::new(),
     };
-    Ok((key, plan.weights, layout))
-}
-
-/// Where the weights lie in their commitment.
-pub(crate) fn weight_layout(weights: &[Weight]) -> Layout {
-    Layout::new(weights.iter().map(|w| w.shape.clone()).collect(), MIN_LOG)
+    Ok((key, plan.weights))
 }
 
 /// The integers of a weight tensor, row-major.

@@ -21,6 +21,7 @@ mod proof;
 mod prover;
 mod reduce;
 mod relations;
+mod shards;
 mod statement;
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use p3_field::PrimeCharacteristicRing;
+use p3_field::{Field, PrimeCharacteristicRing};
 
 use crate::{
     error::VerifyError,
@@ -152,6 +152,24 @@ pub(crate) fn atoms(points: &mut Points<'_>, plan: &Plan, instances: &[Instance<
 }
 
 impl Atoms {
+    /// Values of the atoms that follow from operands of one atom each, whose values are known.
+    pub(crate) fn solve(&self, operands: &[[EF; 2]]) -> Vec<Option<EF>> {
+        let mut out = vec![None; self.list.len()];
+        let both = self
+            .operands
+            .iter()
+            .flatten()
+            .zip(operands.iter().flatten());
+        for ((known, parts), value) in both {
+            if let [(factor, id)] = parts[..]
+                && let Some(inverse) = factor.try_inverse()
+            {
+                out[id] = Some((*value - *known) * inverse);
+            }
+        }
+        out
+    }
+
     /// Values of instance `i`'s operands.
     pub(crate) fn operands(&self, i: usize, values: &[EF]) -> [EF; 2] {
         self.operands[i]

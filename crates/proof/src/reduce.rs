@@ -9,7 +9,8 @@ use crate::{
     transcript::{Channel, Receiver, Sender},
 };
 
-fn quadratic(g: [EF; 3], r: EF) -> EF {
+/// Value at `r` of the quadratic with these values at 0, 1, 2.
+pub(crate) fn quadratic(g: [EF; 3], r: EF) -> EF {
     let half = EF::TWO.inverse();
     let (r1, r2) = (r - EF::ONE, r - EF::TWO);
     g[0] * r1 * r2 * half - g[1] * r * r2 + g[2] * r * r1 * half

@@ -12,7 +12,7 @@ use crate::{
     error::VerifyError,
     field::EF,
     functional::Points,
-    key::{Key, ProvingKey, weight_layout},
+    key::{Key, ProvingKey},
     lookup,
     mle::eq_points,
     params::Side,
@@ -20,6 +20,7 @@ use crate::{
     plan::facts::Facts,
     proof::{self, Proof},
     reduce, relations,
+    shards::Shards,
     statement::Mode,
     transcript::{Channel, Receiver},
 };
@@ -42,9 +43,7 @@ pub fn verify(key: &Key, proof: &Proof) -> Result<Verified, VerifyError> {
             have: proof.statement.mode as u32,
         });
     }
-    if proof.statement.key_id != key.id() {
-        return Err(VerifyError::KeyMismatch);
-    }
+    Check::Key.holds(proof.statement.key_id == key.id(), VerifyError::KeyMismatch)?;
     check(key, None, proof)
 }
 
@@ -63,11 +62,43 @@ pub fn verify_direct(graph: &Arc<Graph>, proof: &Proof) -> Result<Verified, Veri
     check(key.key(), Some(graph.consts()), proof)
 }
 
+/// The equalities that the verifier checks, by name: tests switch each off and see that some lie then passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Check {
+    Key,
+    Model,
+    Numerators,
+    Denominators,
+    Products,
+    Witness,
+    WitnessOpening,
+    Weights,
+    WeightsOpening,
+    HeldWeights,
+    Trailing,
+}
+
+#[cfg(test)]
+thread_local! {
+    /// The check that is switched off.
+    pub(crate) static OFF: std::cell::Cell<Option<Check>> = const { std::cell::Cell::new(None) };
+}
+
+impl Check {
+    /// `error` unless the check holds.
+    pub(crate) fn holds(self, holds: bool, error: VerifyError) -> Result<(), VerifyError> {
+        #[cfg(test)]
+        let holds = holds || OFF.get() == Some(self);
+        if holds { Ok(()) } else { Err(error) }
+    }
+}
+
 fn check(key: &Key, consts: Option<&[Const]>, proof: &Proof) -> Result<Verified, VerifyError> {
     let statement = &proof.statement;
-    if statement.model_id != key.model_id {
-        return Err(VerifyError::ModelMismatch);
-    }
+    Check::Model.holds(
+        statement.model_id == key.model_id,
+        VerifyError::ModelMismatch,
+    )?;
     let (inputs, outputs) = statement.tensors(&key.structure)?;
     let source = Source {
         structure: &key.structure,
@@ -91,8 +122,9 @@ fn check(key: &Key, consts: Option<&[Const]>, proof: &Proof) -> Result<Verified,
         return Err(crate::PlanError::Key("it has facts that the plan does not use".into()).into());
     }
     let plan = compiled.plan;
-    let layout = weight_layout(&plan.weights);
-    let budget = budget::of_plan(&plan, consts.is_none().then_some(layout.log));
+    let shards = Shards::new(&plan.weights);
+    let pieces: &[usize] = if consts.is_none() { &shards.logs } else { &[] };
+    let budget = budget::of_plan(&plan, pieces);
     budget.check()?;
 
     let mut receiver = Receiver::new(proof::transcript(statement, key, &plan), &proof.body);
@@ -132,11 +164,12 @@ fn check(key: &Key, consts: Option<&[Const]>, proof: &Proof) -> Result<Verified,
         );
         total += instance.weight * eq * a * b * einsum::beyond(&points.bound, instance.bits);
     }
-    if total != claim {
-        return Err(VerifyError::Sumcheck {
+    Check::Products.holds(
+        total == claim,
+        VerifyError::Sumcheck {
             label: einsum::LABEL,
-        });
-    }
+        },
+    )?;
 
     // what was claimed of the witness and of the weights holds
     let gamma = receiver.transcript().challenge();
@@ -158,11 +191,12 @@ fn check(key: &Key, consts: Option<&[Const]>, proof: &Proof) -> Result<Verified,
         .witness
         .at(&points, &plan.witness, &point, |tile| Some(tile.offset))
         + looked.at(&plan, claims.lookup_factors, &point);
-    if functional * value != claim {
-        return Err(VerifyError::Sumcheck { label: "witness" });
-    }
+    Check::Witness.holds(
+        functional * value == claim,
+        VerifyError::Sumcheck { label: "witness" },
+    )?;
     let bytes = receiver.section(pcs::opening_cap(plan.witness.log, Side::Witness))?;
-    pcs::verify(
+    let opened = pcs::verify(
         &root,
         plan.witness.log,
         Side::Witness,
@@ -170,39 +204,50 @@ fn check(key: &Key, consts: Option<&[Const]>, proof: &Proof) -> Result<Verified,
         value,
         bytes,
         &mut receiver.transcript,
-    )?;
+    );
+    opened.or_else(|e| Check::WitnessOpening.holds(false, e))?;
 
     match consts {
         None => {
-            let (point, value, claim) =
-                reduce::verify("weights", claims.weights_value, layout.log, &mut receiver)?;
-            let functional = claims
-                .weights
-                .at(&points, &layout, &point, |tile| Some(tile.offset));
-            if functional * value != claim {
-                return Err(VerifyError::Sumcheck { label: "weights" });
+            if key.roots.len() != shards.logs.len() {
+                return Err(crate::PlanError::Key("it has roots of other weights".into()).into());
             }
-            let bytes = receiver.section(pcs::opening_cap(layout.log, Side::Weights))?;
-            pcs::verify(
-                &key.root,
-                layout.log,
-                Side::Weights,
-                &point,
-                value,
-                bytes,
-                &mut receiver.transcript,
-            )?;
+            // what each piece adds to the claim; the last one is what remains
+            let mut rest = claims.weights_value;
+            let said = receiver.receive("pieces of the weights", shards.logs.len() - 1)?;
+            for (shard, (log, root)) in shards.logs.iter().zip(&key.roots).enumerate() {
+                let part = said.get(shard).copied().unwrap_or(rest);
+                rest -= part;
+                let (point, value, claim) = reduce::verify("weights", part, *log, &mut receiver)?;
+                let functional = claims.weights.at(&points, &shards.layout, &point, |tile| {
+                    Shards::offset(shard, tile)
+                });
+                Check::Weights.holds(
+                    functional * value == claim,
+                    VerifyError::Sumcheck { label: "weights" },
+                )?;
+                let bytes = receiver.section(pcs::opening_cap(*log, Side::Weights))?;
+                let opened = pcs::verify(
+                    root,
+                    *log,
+                    Side::Weights,
+                    &point,
+                    value,
+                    bytes,
+                    &mut receiver.transcript,
+                );
+                opened.or_else(|e| Check::WeightsOpening.holds(false, e))?;
+            }
         }
         Some(consts) => {
-            if crate::prover::evaluate_weights(&plan, consts, &points, &claims.weights)
-                != claims.weights_value
-            {
-                return Err(VerifyError::Opening { which: "weights" });
-            }
+            let held = crate::prover::evaluate_weights(&plan, consts, &points, &claims.weights);
+            Check::HeldWeights.holds(
+                held == claims.weights_value,
+                VerifyError::Opening { which: "weights" },
+            )?;
         }
     }
-    match receiver.rest() {
-        0 => Ok(Verified { budget }),
-        n => Err(VerifyError::Trailing(n)),
-    }
+    let rest = receiver.rest();
+    Check::Trailing.holds(rest == 0, VerifyError::Trailing(rest))?;
+    Ok(Verified { budget })
 }

@@ -109,10 +109,22 @@ impl Layout {
         out: &mut [U],
         convert: impl Fn(T) -> U,
     ) {
+        self.scatter_where(tensor, data, out, |tile| Some(tile.offset), convert);
+    }
+
+    /// As [`Self::scatter`], of the tiles for which there is a place.
+    pub(crate) fn scatter_where<T: Copy, U>(
+        &self,
+        tensor: usize,
+        data: &[T],
+        out: &mut [U],
+        place: impl Fn(&Tile) -> Option<usize>,
+        convert: impl Fn(T) -> U,
+    ) {
         let shape = &self.shapes[tensor];
-        for t in &self.of_tensor[tensor] {
-            let tile = &self.tiles[*t];
-            let out = &mut out[tile.offset..tile.offset + (1 << tile.log)];
+        for tile in self.of_tensor[tensor].iter().map(|t| &self.tiles[*t]) {
+            let Some(offset) = place(tile) else { continue };
+            let out = &mut out[offset..offset + (1 << tile.log)];
             let last = tile
                 .segments
                 .last()

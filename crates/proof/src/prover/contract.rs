@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use crate::{
     field::{DEGREE, EF, F, embed},
-    functional::{At, Place, Points},
+    functional::{Place, Points},
     mle::log2_ceil,
     plan::expr::{Index, Read},
 };
@@ -89,12 +89,20 @@ enum Axis {
     Spread(Vec<Vec<(usize, EF)>>),
 }
 
+/// What a tensor is given by.
+pub(crate) enum Source<'a> {
+    /// Its elements, row-major.
+    Integers(&'a [i32]),
+    /// Its first axis contracted already.
+    Folded(Vec<EF>),
+}
+
 /// The read as a function of the cube's labels (lengths padded to powers of two, first label highest), the others at their places.
 pub(crate) fn cube(
     points: &mut Points<'_>,
     read: &Read,
     shape: &[usize],
-    data: &[i32],
+    source: Source<'_>,
     places: &[Place],
     labels: &[usize],
 ) -> Vec<EF> {
@@ -117,7 +125,14 @@ pub(crate) fn cube(
         order.extend(free);
     }
     let mut dims = shape.to_vec();
-    let mut tensor = Partial::Integers(data.into());
+    let mut tensor = match source {
+        Source::Integers(data) => Partial::Integers(data.into()),
+        Source::Folded(elements) => {
+            dims[0] = 1;
+            axes[0] = Axis::Same;
+            Partial::Elements(elements)
+        }
+    };
     // vectors first, they shrink the tensor; the earliest axis first, because it is the one with contiguous lines
     let by_vector = (0..axes.len()).filter(|i| matches!(axes[*i], Axis::Vector(_)));
     let by_spread = (0..axes.len()).filter(|i| matches!(axes[*i], Axis::Spread(_)));
@@ -277,20 +292,4 @@ fn repeat(lacking: &[(usize, usize)], at: usize, v: EF, out: &mut [EF]) {
         None => out[at] = v,
         Some(((n, step), rest)) => (0..*n).for_each(|i| repeat(rest, at + i * step, v, out)),
     }
-}
-
-/// The read with all labels at their places.
-pub(crate) fn value(
-    points: &mut Points<'_>,
-    read: &Read,
-    shape: &[usize],
-    data: &[i32],
-    places: &[Place],
-) -> EF {
-    debug_assert!(
-        places
-            .iter()
-            .all(|p| !matches!(p.at, At::Bound(start) if start > points.bound.len()))
-    );
-    cube(points, read, shape, data, places, &[])[0]
 }

@@ -1,21 +1,23 @@
 //! The prover: runs the graph, commits to the columns, and answers the verifier's challenges in the order of `verifier`.
 
 mod contract;
+mod weights;
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use assay_graph::{Data, Extent, Tensor};
 use p3_field::PrimeCharacteristicRing;
 use rayon::prelude::*;
 
+use self::contract::Source;
 use crate::{
     budget,
-    compile::{Compiled, Source},
+    compile::{self, Compiled},
     einsum,
     error::{PlanError, ProveError},
     field::{EF, F, embed},
     functional::{Functional, Place, Points},
-    key::{ProvingKey, values, weight_layout},
+    key::{ProvingKey, values},
     lookup,
     mle::eq_table,
     params::Side,
@@ -24,11 +26,12 @@ use crate::{
         Plan,
         expr::{Operand, Read, View},
         facts::Facts,
-        layout::Layout,
+        layout::{Layout, Tile},
     },
     proof::{self, Proof},
     reduce,
     relations::{self, Instance},
+    shards::Shards,
     statement::{Mode, Run, Statement},
     transcript::{Channel, Sender},
 };
@@ -85,23 +88,28 @@ pub fn prove(
 struct Prover<'a> {
     plan: &'a Plan,
     data: Vec<Vec<i32>>,
-    weights: HashMap<usize, Arc<Vec<i32>>>,
     key: &'a ProvingKey,
+    shards: &'a Shards,
 }
 
 impl Prover<'_> {
-    fn weight(&mut self, id: usize) -> Arc<Vec<i32>> {
-        let (plan, key) = (self.plan, self.key);
-        Arc::clone(
-            self.weights
-                .entry(id)
-                .or_insert_with(|| Arc::new(values(key.graph.consts(), &plan.weights[id]))),
-        )
+    /// A tile of the committed weights.
+    fn tile(&self, tile: &Tile) -> Option<&[F]> {
+        let mut pieces = self.key.committed.iter().enumerate();
+        pieces.find_map(|(shard, piece)| {
+            let offset = Shards::offset(shard, tile)?;
+            piece.cells().get(offset..offset + (1 << tile.log))
+        })
+    }
+
+    fn tiles(&self, id: usize) -> impl Iterator<Item = &Tile> {
+        let layout = &self.shards.layout;
+        layout.of_tensor[id].iter().map(|t| &layout.tiles[*t])
     }
 
     /// A read over the labels of a cube, the others at their places.
     fn cube(
-        &mut self,
+        &self,
         points: &mut Points<'_>,
         read: &Read,
         places: &[Place],
@@ -112,29 +120,69 @@ impl Prover<'_> {
                 points,
                 read,
                 &self.plan.columns[id].shape,
-                &self.data[id],
+                Source::Integers(&self.data[id]),
                 places,
                 labels,
             ),
             Operand::Public(id) => {
                 let tensor = &self.plan.publics[id];
-                contract::cube(points, read, &tensor.shape, &tensor.data, places, labels)
-            }
-            Operand::Weight(id) => {
-                let data = self.weight(id);
                 contract::cube(
                     points,
                     read,
-                    &self.plan.weights[id].shape,
-                    &data,
+                    &tensor.shape,
+                    Source::Integers(&tensor.data),
                     places,
                     labels,
                 )
             }
+            Operand::Weight(id) => {
+                let shape = &self.plan.weights[id].shape;
+                let bound = read
+                    .indices
+                    .first()
+                    .is_some_and(|i| i.affine.terms.iter().all(|(l, _)| !labels.contains(l)));
+                if let ([rows, cols], true, false) =
+                    (&shape[..], bound, self.key.committed.is_empty())
+                {
+                    let axis = points.axis(*rows, &read.indices[0], places);
+                    let folded = self.folded(id, &points.vector(axis).clone(), *cols);
+                    return contract::cube(
+                        points,
+                        read,
+                        shape,
+                        Source::Folded(folded),
+                        places,
+                        labels,
+                    );
+                }
+                let data = values(self.key.graph.consts(), &self.plan.weights[id]);
+                contract::cube(points, read, shape, Source::Integers(&data), places, labels)
+            }
         }
     }
 
-    fn view(&mut self, points: &mut Points<'_>, instance: &Instance<'_>, view: &View) -> Vec<EF> {
+    /// `Σ_row u[row]·W[row, ·]` of a committed matrix.
+    fn folded(&self, id: usize, u: &[EF], cols: usize) -> Vec<EF> {
+        let mut out = vec![EF::ZERO; cols];
+        for tile in self.tiles(id) {
+            let ([rows, cols], Some(cells)) = (&tile.segments[..], self.tile(tile)) else {
+                continue;
+            };
+            let part = weights::fold_rows(
+                &u[rows.start..rows.start + (1 << rows.log)],
+                cells,
+                1 << cols.log,
+            );
+            out[cols.start..]
+                .iter_mut()
+                .zip(part)
+                .for_each(|(o, v)| *o += v);
+        }
+        out
+    }
+
+    fn view(
+        &self, points: &mut Points<'_>, instance: &Instance<'_>, view: &View) -> Vec<EF> {
         let mut out: Vec<EF> = Vec::new();
         for (c, read) in &view.terms {
             // labels of the cube that only other terms mention repeat the values; those outside are factors
@@ -156,19 +204,57 @@ impl Prover<'_> {
         out
     }
 
-    /// Value of a functional of columns or weights.
-    fn evaluate(&mut self, points: &Points<'_>, functional: &Functional, weights: bool) -> EF {
+    /// Value of a functional of columns.
+    fn of_columns(&self, points: &Points<'_>, functional: &Functional) -> EF {
+        let parts = functional.parts.par_iter().map(|((tensor, axes), c)| {
+            let vectors: Vec<&[EF]> = axes.iter().map(|a| points.vector(*a).as_slice()).collect();
+            *c * full(&self.data[*tensor], &vectors)
+        });
+        parts.sum()
+    }
+
+    /// What a piece of the weights adds to a functional's value.
+    fn of_piece(&self, (functional, points): (&Functional, &Points<'_>), shard: usize) -> EF {
+        self.of_tiles(points, functional, |tile| {
+            Shards::offset(shard, tile).is_some()
+        })
+    }
+
+    /// Value of a functional of weights.
+    fn of_weights(&self, points: &Points<'_>, functional: &Functional) -> EF {
+        if self.key.committed.is_empty() {
+            return evaluate_weights(self.plan, self.key.graph.consts(), points, functional);
+        }
+        self.of_tiles(points, functional, |_| true)
+    }
+
+    fn of_tiles(
+        &self,
+        points: &Points<'_>,
+        functional: &Functional,
+        among: impl Fn(&Tile) -> bool,
+    ) -> EF {
         let mut total = EF::ZERO;
         for ((tensor, axes), c) in &functional.parts {
-            let vectors: Vec<&[EF]> = axes.iter().map(|a| points.vector(*a).as_slice()).collect();
-            let weight;
-            let data: &[i32] = if weights {
-                weight = self.weight(*tensor);
-                &weight
-            } else {
-                &self.data[*tensor]
-            };
-            total += *c * full(data, &vectors);
+            for tile in self.tiles(*tensor).filter(|t| among(t)) {
+                let Some(cells) = self.tile(tile) else {
+                    continue;
+                };
+                let mut vectors = axes
+                    .iter()
+                    .zip(&tile.segments)
+                    .map(|(a, s)| &points.vector(*a)[s.start..s.start + (1 << s.log)]);
+                let last = vectors.next_back().unwrap_or(&[EF::ONE]);
+                let mut rows = vec![*c];
+                for v in vectors {
+                    rows = rows
+                        .iter()
+                        .flat_map(|h| v.iter().map(move |u| *h * *u))
+                        .collect();
+                }
+                let folded = weights::fold_rows(&rows, cells, last.len());
+                total += folded.iter().zip(last).map(|(v, u)| *v * *u).sum::<EF>();
+            }
         }
         total
     }
@@ -269,7 +355,7 @@ pub(crate) fn prove_tampered(
         ));
     }
     let integers: Vec<i32> = inputs.iter().flat_map(|i| i.tensor.data.to_i32()).collect();
-    let source = Source {
+    let source = compile::Source {
         structure,
         consts: Some(key.graph.consts()),
         runs: inputs.len(),
@@ -303,7 +389,7 @@ pub(crate) fn prove_tampered(
             sampling: Vec::new(),
         });
     let _ = ty;
-    let mode = if key.committed.is_some() {
+    let mode = if !key.committed.is_empty() {
         Mode::Committed
     } else {
         Mode::Direct
@@ -326,8 +412,13 @@ pub(crate) fn prove_tampered(
     }
 
     progress(Step::Commit);
-    let layout = weight_layout(&plan.weights);
-    budget::of_plan(&plan, (mode == Mode::Committed).then_some(layout.log))
+    let shards = Shards::new(&plan.weights);
+    let pieces: &[usize] = if mode == Mode::Committed {
+        &shards.logs
+    } else {
+        &[]
+    };
+    budget::of_plan(&plan, pieces)
         .check()
         .map_err(ProveError::Budget)?;
     let counts = lookup::multiplicities(&plan, &data);
@@ -359,11 +450,11 @@ pub(crate) fn prove_tampered(
     let looked = lookup::prove(&plan, committed.cells(), &mut sender);
 
     progress(Step::Products);
-    let mut prover = Prover {
+    let prover = Prover {
         plan: &plan,
         data,
-        weights: HashMap::new(),
         key,
+        shards: &shards,
     };
     let lengths = relations::random_lengths(&plan);
     let random = lengths
@@ -373,8 +464,8 @@ pub(crate) fn prove_tampered(
     let powers = proof::powers(sender.transcript().challenge(), plan.relations.len());
     let mut points = Points::new(&plan, random);
     let linear = relations::linear(&mut points, &plan, &powers);
-    let linear_witness = prover.evaluate(&points, &linear.witness, false);
-    let linear_weights = prover.evaluate(&points, &linear.weights, true);
+    let linear_witness = prover.of_columns(&points, &linear.witness);
+    let linear_weights = prover.of_weights(&points, &linear.weights);
     sender.send("linear parts", &[linear_witness, linear_weights]);
     let instances = relations::instances(&mut points, &plan, &powers);
     let mut tables = Vec::with_capacity(instances.len());
@@ -387,11 +478,23 @@ pub(crate) fn prove_tampered(
     let claim = -(linear.known + linear_witness + linear_weights);
     points.bound = einsum::prove(claim, &mut tables, &mut sender);
     let atoms = proof::atoms(&mut points, &plan, &instances);
-    let atom_values: Vec<EF> = atoms
+    let last: Vec<[EF; 2]> = tables.iter().map(|t| [t.a[0], t.b[0]]).collect();
+    drop(tables);
+    let mut known = atoms.solve(&last);
+    let missing = atoms
         .list
-        .iter()
-        .map(|atom| prover.evaluate(&points, &atom.functional(), atom.weights))
-        .collect();
+        .par_iter()
+        .zip(&mut known)
+        .filter(|(_, v)| v.is_none());
+    missing.for_each(|(atom, v)| {
+        let functional = atom.functional();
+        *v = Some(if atom.weights {
+            prover.of_weights(&points, &functional)
+        } else {
+            prover.of_columns(&points, &functional)
+        });
+    });
+    let atom_values: Vec<EF> = known.into_iter().flatten().collect();
     sender.send("operands", &atom_values);
 
     progress(Step::Witness);
@@ -423,19 +526,26 @@ pub(crate) fn prove_tampered(
     let opening = pcs::open(committed, &point, &mut sender.transcript)?;
     sender.send_section(&opening);
 
-    if let Some(weights) = &key.committed {
+    if mode == Mode::Committed {
         progress(Step::Weights);
-        let mut functional = vec![EF::ZERO; 1 << layout.log];
-        spread(&claims.weights, &points, &layout, EF::ONE, &mut functional);
-        let (point, _) = reduce::prove(
-            "weights",
-            claims.weights_value,
-            functional,
-            weights.cells(),
-            &mut sender,
-        );
-        let opening = pcs::open(weights.clone(), &point, &mut sender.transcript)?;
-        sender.send_section(&opening);
+        let claimed = (&claims.weights, &points);
+        let parts: Vec<EF> = (0..shards.logs.len())
+            .map(|shard| prover.of_piece(claimed, shard))
+            .collect();
+        sender.send("pieces of the weights", &parts[..parts.len() - 1]);
+        for (shard, (piece, part)) in key.committed.iter().zip(&parts).enumerate() {
+            let (point, _) = weights::reduce(
+                "weights",
+                *part,
+                &shards,
+                shard,
+                claimed,
+                piece.cells(),
+                &mut sender,
+            );
+            let opening = pcs::open(piece.clone(), &point, &mut sender.transcript)?;
+            sender.send_section(&opening);
+        }
     }
     Ok(Proof {
         statement,

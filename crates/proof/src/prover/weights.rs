@@ -1,0 +1,279 @@
+//! The weights on the prover's side: folds of their tiles, and a reduction of claims that needs two passes over the cells and memory for rows and columns only.
+
+use p3_field::{BasedVectorSpace, Field, PackedValue, PrimeCharacteristicRing};
+use rayon::prelude::*;
+
+use crate::{
+    field::{DEGREE, EF, F},
+    functional::{Functional, Points},
+    mle::eq_table,
+    plan::layout::Tile,
+    shards::Shards,
+    transcript::{Channel, Sender},
+};
+
+type Lane = <F as Field>::Packing;
+const WIDTH: usize = <Lane as PackedValue>::WIDTH;
+type Pack = [Lane; DEGREE];
+
+fn broadcast(v: EF) -> Pack {
+    let c: &[F] = v.as_basis_coefficients_slice();
+    std::array::from_fn(|i| Lane::from(c[i]))
+}
+
+fn unpack(v: &[Pack]) -> Vec<EF> {
+    v.iter()
+        .flat_map(|pack| {
+            (0..WIDTH).map(move |lane| EF::from_basis_coefficients_fn(|c| pack[c].as_slice()[lane]))
+        })
+        .collect()
+}
+
+fn pack(v: &[EF]) -> Vec<Pack> {
+    v.chunks_exact(WIDTH)
+        .map(|chunk| {
+            std::array::from_fn(|c| {
+                Lane::from_fn(|lane| {
+                    <EF as BasedVectorSpace<F>>::as_basis_coefficients_slice(&chunk[lane])[c]
+                })
+            })
+        })
+        .collect()
+}
+
+/// `out[col] = Σ_row u[row]·cells[row·cols + col]`, cols a power of two.
+pub(crate) fn fold_rows(u: &[EF], cells: &[F], cols: usize) -> Vec<EF> {
+    let rows = u.len();
+    let add = |mut a: Vec<EF>, b: Vec<EF>| {
+        a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+        a
+    };
+    if cols < WIDTH {
+        let mut out = vec![EF::ZERO; cols];
+        for (line, u) in cells.chunks_exact(cols).zip(u) {
+            out.iter_mut().zip(line).for_each(|(o, c)| *o += *u * *c);
+        }
+        return out;
+    }
+    let part = rows
+        .div_ceil(2 * rayon::current_num_threads())
+        .max((1 << 14) / cols)
+        .max(1);
+    cells
+        .par_chunks(part * cols)
+        .zip(u.par_chunks(part))
+        .map(|(cells, u)| {
+            let mut sums = vec![[Lane::ZERO; DEGREE]; cols / WIDTH];
+            for (line, u) in cells.chunks_exact(cols).zip(u) {
+                let u = broadcast(*u);
+                for (sum, cell) in sums.iter_mut().zip(Lane::pack_slice(line)) {
+                    for (s, u) in sum.iter_mut().zip(&u) {
+                        *s += *u * *cell;
+                    }
+                }
+            }
+            unpack(&sums)
+        })
+        .reduce(Vec::new, |a, b| {
+            if a.is_empty() {
+                b
+            } else if b.is_empty() {
+                a
+            } else {
+                add(a, b)
+            }
+        })
+}
+
+/// `out[row] = Σ_col u[col]·cells[row·cols + col]`.
+pub(crate) fn fold_cols(u: &[EF], cells: &[F]) -> Vec<EF> {
+    let cols = u.len();
+    if cols < WIDTH {
+        return cells
+            .chunks_exact(cols)
+            .map(|line| u.iter().zip(line).map(|(u, c)| *u * *c).sum())
+            .collect();
+    }
+    let packed = pack(u);
+    cells
+        .par_chunks_exact(cols)
+        .with_min_len((1 << 12) / cols)
+        .map(|line| {
+            let mut sum = [Lane::ZERO; DEGREE];
+            for (u, cell) in packed.iter().zip(Lane::pack_slice(line)) {
+                for (s, u) in sum.iter_mut().zip(u) {
+                    *s += *u * *cell;
+                }
+            }
+            EF::from_basis_coefficients_fn(|c| sum[c].as_slice().iter().copied().sum::<F>())
+        })
+        .collect()
+}
+
+/// Where a tile is in the reduction: its columns are bound first, then its rows.
+enum State {
+    /// For each part: its vector over the columns, and the rows folded by its vector over the rows.
+    Columns(Vec<[Vec<EF>; 2]>),
+    /// Functional and cells over the rows.
+    Rows([Vec<EF>; 2]),
+}
+
+struct Work<'a> {
+    tile: &'a Tile,
+    offset: usize,
+    col_bits: usize,
+    /// Coefficient, vector over the rows.
+    parts: Vec<(EF, Vec<EF>)>,
+    state: State,
+}
+
+fn round(f: &[EF], v: &[EF]) -> [EF; 2] {
+    let pair = |f: &[EF], v: &[EF]| [f[0] * v[0], (f[1].double() - f[0]) * (v[1].double() - v[0])];
+    f.chunks_exact(2)
+        .zip(v.chunks_exact(2))
+        .map(|(f, v)| pair(f, v))
+        .fold([EF::ZERO; 2], add)
+}
+
+fn add(a: [EF; 2], b: [EF; 2]) -> [EF; 2] {
+    [a[0] + b[0], a[1] + b[1]]
+}
+
+fn bind(v: &mut Vec<EF>, r: EF) {
+    if v.len() % 2 == 1 {
+        v.push(EF::ZERO);
+    }
+    *v = v
+        .chunks_exact(2)
+        .map(|p| p[0] + (p[1] - p[0]) * r)
+        .collect();
+}
+
+/// Proves `Σ F·V = claim` for the functional's part in a piece of the weights. Returns the point, lowest variable first, and V there.
+///
+/// A tile of rows × columns is bound from its lowest bits, the columns', up. While columns are bound, rows stay summed, so each part of the functional (a product of a vector over the
+/// rows and one over the columns) needs the tile folded by its row vector; while rows are bound, columns are at the point already. Tiles that are bound are numbers in a short vector.
+pub(crate) fn reduce(
+    label: &'static str,
+    mut claim: EF,
+    shards: &Shards,
+    shard: usize,
+    (functional, points): (&Functional, &Points<'_>),
+    cells: &[F],
+    sender: &mut Sender<'_>,
+) -> (Vec<EF>, EF) {
+    let rounds = shards.logs[shard];
+    let layout = &shards.layout;
+    let mut works: Vec<Work<'_>> = Vec::new();
+    for tile in &layout.tiles {
+        let Some(offset) = Shards::offset(shard, tile) else {
+            continue;
+        };
+        let col_bits = tile.segments.last().map_or(0, |s| s.log);
+        works.push(Work {
+            tile,
+            offset,
+            col_bits,
+            parts: Vec::new(),
+            state: State::Columns(Vec::new()),
+        });
+    }
+    let by_tensor =
+        works
+            .iter()
+            .enumerate()
+            .fold(vec![Vec::new(); layout.shapes.len()], |mut all, (i, w)| {
+                all[w.tile.tensor].push(i);
+                all
+            });
+    for ((tensor, axes), c) in &functional.parts {
+        for i in &by_tensor[*tensor] {
+            let work = &mut works[*i];
+            let mut vectors = axes
+                .iter()
+                .zip(&work.tile.segments)
+                .map(|(a, s)| &points.vector(*a)[s.start..s.start + (1 << s.log)]);
+            let last = vectors
+                .next_back()
+                .map_or_else(|| vec![EF::ONE], <[EF]>::to_vec);
+            let mut rows = vec![EF::ONE];
+            for v in vectors {
+                rows = rows
+                    .iter()
+                    .flat_map(|h| v.iter().map(move |u| *h * *u))
+                    .collect();
+            }
+            let tile = &cells[work.offset..work.offset + (1 << work.tile.log)];
+            let folded: Vec<EF> = fold_rows(&rows, tile, last.len())
+                .into_iter()
+                .map(|v| v * *c)
+                .collect();
+            work.parts.push((*c, rows));
+            if let State::Columns(parts) = &mut work.state {
+                parts.push([last, folded]);
+            }
+        }
+    }
+    // tiles that are bound, from the first of them to the end of the piece
+    let mut done: [Vec<EF>; 2] = [Vec::new(), Vec::new()];
+    let mut point: Vec<EF> = Vec::with_capacity(rounds);
+    for level in 0..=rounds {
+        // columns that are bound give way to rows, rows that are bound become numbers
+        let mut finished: [Vec<EF>; 2] = [Vec::new(), Vec::new()];
+        for work in &mut works {
+            if let State::Columns(parts) = &work.state
+                && work.col_bits == level
+            {
+                let eq = eq_table(&point[..level], EF::ONE);
+                let tile = &cells[work.offset..work.offset + (1 << work.tile.log)];
+                let values = fold_cols(&eq, tile);
+                let mut f = vec![EF::ZERO; values.len()];
+                for ((c, rows), [at, _]) in work.parts.iter().zip(parts) {
+                    let factor = *c * at[0];
+                    f.iter_mut().zip(rows).for_each(|(f, u)| *f += factor * *u);
+                }
+                work.state = State::Rows([f, values]);
+                work.parts.clear();
+            }
+            if work.tile.log == level
+                && let State::Rows([f, v]) = &work.state
+            {
+                finished[0].push(f[0]);
+                finished[1].push(v[0]);
+            }
+        }
+        works.retain(|w| w.tile.log > level);
+        for (new, old) in finished.into_iter().zip(&mut done) {
+            old.splice(0..0, new);
+        }
+        if level == rounds {
+            break;
+        }
+        for v in &mut done {
+            if v.len() % 2 == 1 {
+                v.push(EF::ZERO);
+            }
+        }
+        let of_work = |w: &Work<'_>| match &w.state {
+            State::Columns(parts) => parts
+                .iter()
+                .map(|[u, g]| round(u, g))
+                .fold([EF::ZERO; 2], add),
+            State::Rows([f, v]) => round(f, v),
+        };
+        let g = works.par_iter().map(of_work).reduce(|| [EF::ZERO; 2], add);
+        let g = add(g, round(&done[0], &done[1]));
+        sender.send(label, &g);
+        let r = sender.transcript().challenge();
+        claim = crate::reduce::quadratic([g[0], claim - g[0], g[1]], r);
+        works.par_iter_mut().for_each(|w| match &mut w.state {
+            State::Columns(parts) => parts.iter_mut().flatten().for_each(|v| bind(v, r)),
+            State::Rows(vs) => vs.iter_mut().for_each(|v| bind(v, r)),
+        });
+        done.iter_mut().for_each(|v| bind(v, r));
+        point.push(r);
+    }
+    let value = done[1].first().copied().unwrap_or(EF::ZERO);
+    sender.send(label, &[value]);
+    (point, value)
+}
