@@ -75,6 +75,8 @@ alloy_sol_types::sol! {
         event Defended(bytes32 indexed claimId, uint32 openDisputes);
         event Finalized(bytes32 indexed claimId, address indexed operator, uint128 fee);
         event FeeSplit(bytes32 indexed claimId, uint256 operator, uint256 maker, uint256 stakers, uint256 data, uint256 verifiers, uint256 treasury, uint256 burn);
+        /// A proof of the answer was accepted; `bits` of soundness.
+        event Proven(bytes32 indexed claimId, bytes32 indexed keyId, uint32 bits);
         event Rejected(bytes32 indexed claimId, address indexed operator, address indexed challenger, uint128 refunded, uint256 slashed);
         event Refunded(bytes32 indexed claimId, address indexed requester, uint128 amount);
         event Skipped(bytes32 indexed claimId, bytes32 indexed lineId, uint64 seq);
@@ -114,6 +116,12 @@ alloy_sol_types::sol! {
         error OpenDisputes(uint32 count);
         error NotEquivocation();
         error AlreadyReported(bytes32 lineId, uint64 seq);
+        /// A claim of tier zk becomes final by a proof alone, and there is nothing to challenge in it.
+        error ProofRequired(bytes32 claimId);
+        /// A part of the proof's statement is not the claim's; hashes where the part is no word.
+        error ProofMismatch(string field, bytes32 have, bytes32 want);
+        error ProofTooLong(uint256 length, uint256 limit);
+        error ProofRefused(string reason);
 
         /// Moves usd of the caller into its balance here (no allowance needed).
         function deposit(uint256 amount) external;
@@ -139,6 +147,16 @@ alloy_sol_types::sol! {
         /// Two different receipts of one (line, seq), both signed by the operator's keys.
         function equivocation(bytes32[27] memory first, bytes memory firstSignature, bytes32[27] memory second, bytes memory secondSignature) external;
 
+        /// Ends an asserted or challenged claim by a proof of its answer; anyone may send it. `salt` opens both commitments, so input
+        /// and output become public. The proof's context must be `proofContext(claimId)`. Claims of tier zk: before the deadline.
+        function answerWithProof(bytes32 claimId, bytes32 salt, bytes memory proof) external;
+        /// Rejects a claim of tier zk that was not proven before its deadline: the fee goes back, its exposure is slashed.
+        function expire(bytes32 claimId) external;
+
+        /// Whether a proof of this claim's answer was accepted.
+        function isProven(bytes32 claimId) external view returns (bool);
+        /// What a proof for this claim must name: "assay claim v1", chain id (8 bytes, big endian), body id.
+        function proofContext(bytes32 claimId) external view returns (bytes memory);
         function claim(bytes32 claimId) external view returns (Claim memory);
         function balanceOf(address buyer) external view returns (uint256);
         function withdrawalOf(address buyer) external view returns (uint256 amount, uint64 readyAt);

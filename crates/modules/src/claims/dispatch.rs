@@ -92,6 +92,10 @@ pub(crate) fn call(modules: &Modules, storage: &mut dyn Storage, call: &Call<'_>
                 (&second, &c.secondSignature),
             )
         }),
+        Calls::answerWithProof(_)
+        | Calls::expire(_)
+        | Calls::isProven(_)
+        | Calls::proofContext(_) => Err(Fault::Revert(Bytes::new())),
         Calls::claim(c) => view::<IClaims::claimCall>(call, || claims.view(storage, c.claimId)),
         Calls::balanceOf(c) => view::<IClaims::balanceOfCall>(call, || {
             Ok(U256::from(claims.balances.at(&c.buyer).read(storage)?))

@@ -51,6 +51,11 @@ pub(crate) fn call(modules: &Modules, storage: &mut dyn Storage, call: &Call<'_>
         Calls::versionOf(c) => {
             view::<IModels::versionOfCall>(call, || models.version_of(storage, c.id, c.number))
         }
+        Calls::setProofKey(_)
+        | Calls::attestProofKey(_)
+        | Calls::proofKey(_)
+        | Calls::hasAttested(_)
+        | Calls::verifyProof(_) => Err(crate::Fault::Revert(Bytes::new())),
         Calls::list(c) => view::<IModels::listCall>(call, || {
             let (offset, limit) = (
                 c.offset.saturating_to(),
