@@ -79,6 +79,22 @@ pub(crate) fn multiplicities(plan: &Plan, data: &[Vec<i32>]) -> Result<Vec<u32>,
     Ok(counts)
 }
 
+/// Columns with a cell that is in no table.
+#[cfg(test)]
+pub(crate) fn strays(plan: &Plan, data: &[Vec<i32>]) -> Vec<ColumnId> {
+    let stray = |id: &ColumnId| {
+        let column = &plan.columns[*id];
+        let Cell::Key(tables) = &column.cell else { return false };
+        let each = choices(tables, &column.shape);
+        data[*id].iter().enumerate().any(|(i, key)| {
+            let choice = each(i);
+            let value = column.partner.map_or(0, |p| i64::from(data[p][i]));
+            plan.tables[choice.table].find(i64::from(*key) + choice.offset, value).is_none()
+        })
+    };
+    (0..plan.columns.len()).filter(stray).collect()
+}
+
 /// The choice for element `i` of a row-major tensor.
 fn choices<'a>(tables: &'a Tables, shape: &[usize]) -> impl Fn(usize) -> Choice + 'a {
     let (inner, n) = match tables {

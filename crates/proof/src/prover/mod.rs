@@ -41,6 +41,8 @@ use crate::{
 pub(crate) struct Tamper<'a> {
     /// Gets the plan and the cells of the columns.
     pub(crate) columns: Option<&'a mut dyn FnMut(&Plan, &mut Vec<Vec<i32>>)>,
+    /// Gets the multiplicities.
+    pub(crate) counts: Option<&'a mut dyn FnMut(&mut Vec<u32>)>,
     /// Gets label and message.
     pub(crate) messages: Option<&'a mut dyn FnMut(&'static str, &mut Vec<EF>)>,
 }
@@ -431,6 +433,10 @@ pub(crate) fn prove_tampered(
             )));
         }
     };
+    let mut counts = counts;
+    if let Some(lie) = &mut tamper.counts {
+        lie(&mut counts);
+    }
     let mut cells = vec![F::ZERO; 1 << plan.witness.log];
     for (id, column) in data.iter().enumerate() {
         plan.witness

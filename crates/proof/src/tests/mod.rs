@@ -1,4 +1,5 @@
 //! Honest runs are provable and every lie is caught: small graphs of each operator, through the definition, the oracle, the prover and the verifier.
 
+mod malicious;
 mod operators;
 mod support;
