@@ -1,7 +1,7 @@
 //! Where the rows of `params.rs` come from: searches rates and folds of the commitment scheme, and measures choices.
 //!
 //! `whir_search search LOG [BYTES]` lists the cheapest choices by estimated CPU time, one for each size of opening (from BYTES down).
-//! `whir_search best` lists one choice per size and side: least `bytes · seconds^0.3`, where the commitment to weights counts a quarter (it is made once); rate 1/2 for long vectors.
+//! `whir_search best MAX_LOG` lists one choice per size and side: least `bytes · seconds^0.3`, where the commitment to weights counts a quarter (it is made once); rate 1/2 for long vectors.
 //! `whir_search measure LOG RATES FOLDS` measures one choice, e.g. `measure 20 1,3,6 6,4,4`; `whir_search table` measures each row of the parameter set.
 //! CPU seconds are summed over threads; set `RAYON_NUM_THREADS=1` for figures that compare.
 #![allow(dead_code)]
@@ -32,7 +32,7 @@ fn main() {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args[..] {
         ["search", log] => search(number(log), f64::MAX),
-        ["best"] => best(),
+        ["best", max] => best(number(max).min(MAX_LOG)),
         ["search", log, bytes] => search(number(log), number(bytes) as f64),
         ["measure", log, rates, folds] => {
             heading();
@@ -47,7 +47,9 @@ fn main() {
                 }
             }
         }
-        _ => eprintln!("best | search LOG [BYTES] | measure LOG RATES FOLDS | table MAX_LOG"),
+        _ => {
+            eprintln!("best MAX_LOG | search LOG [BYTES] | measure LOG RATES FOLDS | table MAX_LOG")
+        }
     }
 }
 
@@ -203,10 +205,10 @@ fn search(log: usize, limit: f64) {
     }
 }
 
-fn best() {
+fn best(max: usize) {
     for (side, share) in [(Side::Weights, 0.25), (Side::Witness, 1.0)] {
         println!("{}", side.name());
-        for log in MIN_LOG..=MAX_LOG {
+        for log in MIN_LOG..=max {
             // the rest of a proof takes time, too
             let score = |e: &Estimate| e.bytes * (e.commit * share + e.open + 0.002).powf(0.3);
             let mut best: Option<Estimate> = None;
@@ -297,7 +299,8 @@ fn estimate(log: usize, rates: &[u8], folds: &[u8]) -> Estimate {
         let faults = if words > 3e6 { 2.5 } else { 0.0 };
         if i == 0 {
             commit = (2.4 + faults) * words;
-            ns += 5.8 * cells;
+            // tables of 3^fold entries serve the first rounds
+            ns += 5.8 * cells + 200.0 * 3.0_f64.powi(fold as i32);
         } else {
             ns += 32.0 * words + 15.0 * cells;
         }

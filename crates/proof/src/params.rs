@@ -2,7 +2,7 @@
 //!
 //! The commitment scheme derives query counts, proof-of-work bits and its error bound with floating-point logarithms. Both sides derive them on their own machine, so a difference
 //! in the last bit of a logarithm could split them. Therefore each row also states the outcome, and a derivation that differs from its row is refused. The encoding of openings and
-//! the budget use the pinned numbers only. `tests` in `pcs` regenerate the table; `examples/whir_search.rs` is where the choices come from.
+//! the budget use the pinned numbers only. The tests regenerate the table; `examples/whir_search.rs` is where the choices come from.
 
 /// Which of the two commitments. The sizes and uses differ, so may the rates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -111,11 +111,11 @@ const fn new(
 #[rustfmt::skip]
 static WEIGHTS: &[Row<'static>] = &[
     new(6, &[1], &[6], &[222], &[16], &[0, 0], 1081),
-    new(7, &[1], &[7], &[222], &[16], &[0, 0], 1081),
-    new(8, &[1], &[8], &[222], &[16], &[0, 0], 1081),
-    new(9, &[1], &[9], &[222], &[16], &[0, 0], 1081),
-    new(10, &[1], &[9], &[222], &[16], &[0, 0], 1081),
-    new(11, &[1], &[9], &[222], &[16], &[0, 0], 1081),
+    new(7, &[1], &[6], &[222], &[16], &[0, 0], 1081),
+    new(8, &[1], &[6], &[222], &[16], &[0, 0], 1081),
+    new(9, &[1], &[6], &[222], &[16], &[0, 0], 1081),
+    new(10, &[1], &[6], &[222], &[16], &[0, 0], 1081),
+    new(11, &[1], &[6], &[222], &[16], &[0, 0], 1081),
     new(12, &[1, 1], &[5, 7], &[222, 222], &[16, 16], &[0, 0, 0], 1071),
     new(13, &[2, 2], &[5, 2], &[136, 136], &[16, 16], &[0, 0, 0], 1072),
     new(14, &[2, 2], &[5, 3], &[136, 136], &[16, 16], &[0, 0, 0], 1072),
@@ -137,11 +137,11 @@ static WEIGHTS: &[Row<'static>] = &[
 #[rustfmt::skip]
 static WITNESS: &[Row<'static>] = &[
     new(6, &[1], &[6], &[222], &[16], &[0, 0], 1081),
-    new(7, &[1], &[7], &[222], &[16], &[0, 0], 1081),
-    new(8, &[1], &[8], &[222], &[16], &[0, 0], 1081),
-    new(9, &[1], &[9], &[222], &[16], &[0, 0], 1081),
-    new(10, &[1], &[9], &[222], &[16], &[0, 0], 1081),
-    new(11, &[1], &[9], &[222], &[16], &[0, 0], 1081),
+    new(7, &[1], &[6], &[222], &[16], &[0, 0], 1081),
+    new(8, &[1], &[6], &[222], &[16], &[0, 0], 1081),
+    new(9, &[1], &[6], &[222], &[16], &[0, 0], 1081),
+    new(10, &[1], &[6], &[222], &[16], &[0, 0], 1081),
+    new(11, &[1], &[6], &[222], &[16], &[0, 0], 1081),
     new(12, &[1, 1], &[5, 7], &[222, 222], &[16, 16], &[0, 0, 0], 1071),
     new(13, &[2, 2], &[5, 2], &[136, 136], &[16, 16], &[0, 0, 0], 1072),
     new(14, &[2, 2], &[5, 3], &[136, 136], &[16, 16], &[0, 0, 0], 1072),
@@ -159,3 +159,79 @@ static WITNESS: &[Row<'static>] = &[
     new(26, &[1, 3, 3, 3, 3], &[6, 4, 4, 3, 3], &[222, 111, 111, 111, 111], &[16, 16, 16, 16, 16], &[0, 0, 0, 0, 0, 0], 1058),
     new(27, &[1, 3, 3, 3, 3, 3], &[6, 4, 3, 3, 3, 2], &[222, 111, 111, 111, 111, 111], &[16, 16, 16, 16, 16, 16], &[0, 0, 0, 0, 0, 0, 0], 1055),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pcs::whir::Scheme;
+
+    /// The table as it has to be on this machine; printed when it isn't.
+    #[test]
+    fn parameters_are_what_p3_derives() {
+        let mut wrong = false;
+        for side in [Side::Weights, Side::Witness] {
+            println!("{}", side.name());
+            for log in MIN_LOG..=MAX_LOG {
+                let Some(row) = row(side, log) else {
+                    println!("no row for {log}");
+                    wrong = true;
+                    continue;
+                };
+                let (_, d) = Scheme::derive(row).expect("a scheme");
+                wrong |= !d.agrees(row);
+                println!(
+                    "    new({log}, &{:?}, &{:?}, &{:?}, &{:?}, &{:?}, {}),",
+                    row.rates, row.folds, d.queries, d.query_pow, d.fold_pow, d.tenths
+                );
+            }
+        }
+        assert!(!wrong, "the pinned rows differ from what is derived");
+    }
+
+    /// A row with another outcome than the derived one makes no scheme.
+    #[test]
+    fn other_parameters_are_refused() {
+        let good = row(Side::Weights, 14).unwrap();
+        let (_, derived) = Scheme::derive(good).unwrap();
+        assert!(derived.agrees(good));
+        for wrong in [
+            Row {
+                queries: &[136, 135],
+                ..*good
+            },
+            Row {
+                query_pow: &[16, 15],
+                ..*good
+            },
+            Row {
+                fold_pow: &[0, 0, 1],
+                ..*good
+            },
+            Row {
+                tenths: good.tenths + 1,
+                ..*good
+            },
+        ] {
+            assert!(!derived.agrees(&wrong));
+        }
+        // more than the field has roots of unity for; not folded far enough
+        assert!(
+            Scheme::derive(&Row {
+                log: 27,
+                rates: &[4],
+                folds: &[6],
+                ..*good
+            })
+            .is_none()
+        );
+        assert!(
+            Scheme::derive(&Row {
+                log: 14,
+                rates: &[1],
+                folds: &[4],
+                ..*good
+            })
+            .is_none()
+        );
+    }
+}

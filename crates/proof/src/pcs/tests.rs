@@ -4,11 +4,7 @@ use p3_field::{BasedVectorSpace, PrimeCharacteristicRing};
 use p3_whir::pcs::proof::QueryOpenings;
 
 use super::*;
-use crate::{
-    field::EF_BYTES,
-    mle::eq_table,
-    params::{self, MIN_LOG},
-};
+use crate::{field::EF_BYTES, mle::eq_table, params::MIN_LOG};
 
 /// Pseudo-random field elements.
 struct Numbers(u64);
@@ -462,74 +458,4 @@ fn leaves_are_sent_once() {
     }
     other.bytes.splice(at..at + 2, leaf);
     other.is_unreadable("a leaf twice");
-}
-
-/// The table as it has to be on this machine; printed when it isn't.
-#[test]
-fn parameters_are_what_p3_derives() {
-    let mut wrong = false;
-    for side in [Side::Weights, Side::Witness] {
-        println!("{}", side.name());
-        for log in params::MIN_LOG..=params::MAX_LOG {
-            let Some(row) = row(side, log) else {
-                println!("no row for {log}");
-                wrong = true;
-                continue;
-            };
-            let (_, d) = whir::Scheme::derive(row).expect("a scheme");
-            wrong |= !d.agrees(row);
-            println!(
-                "    new({log}, &{:?}, &{:?}, &{:?}, &{:?}, &{:?}, {}),",
-                row.rates, row.folds, d.queries, d.query_pow, d.fold_pow, d.tenths
-            );
-        }
-    }
-    assert!(!wrong, "the pinned rows differ from what is derived");
-}
-
-/// A row with another outcome than the derived one makes no scheme.
-#[test]
-fn other_parameters_are_refused() {
-    let good = row(Side::Weights, 14).unwrap();
-    let (_, derived) = whir::Scheme::derive(good).unwrap();
-    assert!(derived.agrees(good));
-    for wrong in [
-        Row {
-            queries: &[136, 135],
-            ..*good
-        },
-        Row {
-            query_pow: &[16, 15],
-            ..*good
-        },
-        Row {
-            fold_pow: &[0, 0, 1],
-            ..*good
-        },
-        Row {
-            tenths: good.tenths + 1,
-            ..*good
-        },
-    ] {
-        assert!(!derived.agrees(&wrong));
-    }
-    // more than the field has roots of unity for; not folded far enough
-    assert!(
-        whir::Scheme::derive(&Row {
-            log: 27,
-            rates: &[4],
-            folds: &[6],
-            ..*good
-        })
-        .is_none()
-    );
-    assert!(
-        whir::Scheme::derive(&Row {
-            log: 14,
-            rates: &[1],
-            folds: &[4],
-            ..*good
-        })
-        .is_none()
-    );
 }
