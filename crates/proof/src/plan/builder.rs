@@ -5,8 +5,8 @@ use std::{collections::HashMap, sync::Arc};
 use assay_graph::ConstId;
 
 use super::{
-    Cell, Column, Part, Plan, Public, Table, TableId, Tables, Weight,
-    expr::{ColumnId, Operand, PublicId, Relation, ScaleId, Term, View, WeightId},
+    Cell, Choice, Column, Part, Plan, Public, Table, TableId, Tables, Weight,
+    expr::{Affine, ColumnId, Operand, PublicId, Read, Relation, ScaleId, Term, View, WeightId},
     facts::Facts,
     layout::Layout,
 };
@@ -49,6 +49,7 @@ pub(crate) struct Builder {
     publics: Vec<Public>,
     scales: Vec<Arc<Vec<i64>>>,
     relations: Vec<Relation>,
+    one: Option<PublicId>,
 }
 
 impl Builder {
@@ -68,6 +69,7 @@ impl Builder {
             publics: Vec::new(),
             scales: Vec::new(),
             relations: Vec::new(),
+            one: None,
         }
     }
 
@@ -160,6 +162,86 @@ impl Builder {
         (key, value)
     }
 
+    /// What a column is.
+    pub(crate) fn column_of(&self, id: ColumnId) -> &Column {
+        &self.columns[id]
+    }
+
+    /// Smallest and largest cell that a column can have, where one table holds them all.
+    pub(crate) fn bounds_of(&self, id: ColumnId) -> Option<(i64, i64)> {
+        match &self.columns[id].cell {
+            Cell::Key(Tables::One(choice)) => {
+                let table = &self.tables[choice.table];
+                let (lo, hi) = table.keys();
+                Some((lo - choice.offset, hi - choice.offset))
+            }
+            Cell::Value { key } => match &self.columns[*key].cell {
+                Cell::Key(Tables::One(choice)) => Some(self.tables[choice.table].images()),
+                _ => None,
+            },
+            Cell::Key(_) => None,
+        }
+    }
+
+    /// A view's integers over labels of these lengths, on the prover's side; none where it reads weights.
+    pub(crate) fn evaluate(&self, view: &View, axes: &[usize]) -> Option<Vec<i64>> {
+        let data = self.data.as_ref()?;
+        let n = axes.iter().product();
+        let mut out = vec![0i64; n];
+        for (c, read) in &view.terms {
+            let values: &[i32] = match read.operand {
+                Operand::Column(id) => &data[id],
+                Operand::Public(id) => &self.publics[id].data,
+                Operand::Weight(_) => return None,
+            };
+            let shape = self.shape(read.operand);
+            let mut labels = vec![0usize; axes.len()];
+            for o in &mut out {
+                let mut at = Some(0);
+                for (index, n) in read.indices.iter().zip(shape) {
+                    at = at.zip(index.at(&labels).filter(|i| i < n)).map(|(at, i)| at * n + i);
+                }
+                *o += at.map_or(0, |at| c * i64::from(values[at]));
+                for (l, n) in labels.iter_mut().zip(axes).rev() {
+                    *l += 1;
+                    if *l < *n {
+                        break;
+                    }
+                    *l = 0;
+                }
+            }
+        }
+        Some(out)
+    }
+
+    /// A tensor that the verifier knows.
+    pub(crate) fn public_of(&self, id: PublicId) -> &Public {
+        &self.publics[id]
+    }
+
+    /// Gives keys of one range without values a partner: the function of the key, by its values over the range.
+    pub(crate) fn attach(&mut self, key: ColumnId, values: Vec<i32>) -> Option<ColumnId> {
+        let column = &self.columns[key];
+        let (Cell::Key(Tables::One(choice)), None) = (&column.cell, column.partner) else {
+            return None;
+        };
+        let (choice, shape) = (*choice, column.shape.clone());
+        if self.tables[choice.table] != (Table::Range { len: values.len() }) {
+            return None;
+        }
+        let images = self.data.as_ref().map(|data| {
+            let of = |v: &i32| values[(i64::from(*v) + choice.offset) as usize];
+            data[key].iter().map(of).collect()
+        });
+        let table = self.table(Table::Function {
+            values: Arc::new(values),
+        });
+        let value = self.push(&shape, Cell::Value { key }, images);
+        self.columns[key].cell = Cell::Key(Tables::One(Choice { table, ..choice }));
+        self.columns[key].partner = Some(value);
+        Some(value)
+    }
+
     /// A part of a constant, committed with the weights.
     pub(crate) fn weight(&mut self, constant: ConstId, part: Part, shape: &[usize]) -> View {
         let next = self.weights.len();
@@ -189,6 +271,24 @@ impl Builder {
             Operand::Column(id) => &self.columns[id].shape,
             Operand::Weight(id) => &self.weights[id].shape,
             Operand::Public(id) => &self.publics[id].shape,
+        }
+    }
+
+    /// The number 1, by which a product without a second factor sums a view.
+    pub(crate) fn one(&mut self) -> View {
+        let id = match self.one {
+            Some(id) => id,
+            None => self.public(&[1], Arc::new(vec![1])),
+        };
+        self.one = Some(id);
+        View {
+            terms: vec![(
+                1,
+                Read {
+                    operand: Operand::Public(id),
+                    indices: vec![Affine::fixed(0).into()],
+                },
+            )],
         }
     }
 

@@ -98,7 +98,7 @@ impl Shifts {
     }
 }
 
-fn map(ints: Option<&[i64]>, f: impl Fn(usize, i64) -> i64) -> Option<Vec<i64>> {
+pub(crate) fn map(ints: Option<&[i64]>, f: impl Fn(usize, i64) -> i64) -> Option<Vec<i64>> {
     ints.map(|v| v.iter().enumerate().map(|(i, x)| f(i, *x)).collect())
 }
 

@@ -5,7 +5,9 @@ pub(crate) mod expr;
 pub(crate) mod facts;
 pub(crate) mod gadgets;
 pub(crate) mod layout;
+pub(crate) mod row;
 pub(crate) mod value;
+pub(crate) mod wide;
 
 use std::sync::Arc;
 
@@ -29,6 +31,8 @@ pub(crate) enum Table {
     Function { values: Arc<Vec<i32>> },
     /// Keys `0 … 2^b − 1` with value b, for b in `0 ..= bits`: a range that depends on a cell.
     Widths { bits: u8 },
+    /// Keys r with `|r| < 2^e`, for e in `0 ..= bits`, with value `4e + o`: o in −1, 0, 1 is what r adds to a quotient by 2^e that is rounded to the nearest, halves up.
+    Rounding { bits: u8 },
 }
 
 /// A table, and what is added to a cell to make its key.
@@ -120,6 +124,30 @@ impl Table {
             Self::Range { len } => *len,
             Self::Function { values } => values.len(),
             Self::Widths { bits } => (2usize << bits) - 1,
+            Self::Rounding { bits } => rounding_start(*bits + 1),
+        }
+    }
+
+    /// Smallest and largest key.
+    pub(crate) fn keys(&self) -> (i64, i64) {
+        match self {
+            Self::Range { len } => (0, *len as i64 - 1),
+            Self::Function { values } => (0, values.len() as i64 - 1),
+            Self::Widths { bits } => (0, (1 << bits) - 1),
+            Self::Rounding { bits } => (1 - (1 << bits), (1 << bits) - 1),
+        }
+    }
+
+    /// Smallest and largest value.
+    pub(crate) fn images(&self) -> (i64, i64) {
+        match self {
+            Self::Range { .. } => (0, 0),
+            Self::Function { values } => {
+                let of = |v: Option<&i32>| v.map_or(0, |v| i64::from(*v));
+                (of(values.iter().min()), of(values.iter().max()))
+            }
+            Self::Widths { bits } => (0, (*bits).into()),
+            Self::Rounding { bits } => (-1, 4 * i64::from(*bits) + 1),
         }
     }
 
@@ -132,11 +160,23 @@ impl Table {
                 let bits = (i + 1).ilog2();
                 ((i + 1 - (1usize << bits)) as i64, i64::from(bits))
             }
+            Self::Rounding { bits } => {
+                let e = (1..=*bits).rev().find(|e| rounding_start(*e) <= i);
+                let e = e.unwrap_or(0);
+                let key = (i - rounding_start(e)) as i64 - (1i64 << e) + 1;
+                (key, rounding_value(key, e))
+            }
         }
     }
 
     /// Row of a key and its value, if there is one.
     pub(crate) fn find(&self, key: i64, value: i64) -> Option<usize> {
+        if let Self::Rounding { bits } = self {
+            let e = u8::try_from((value + 1) >> 2).ok().filter(|e| e <= bits)?;
+            let i = usize::try_from(key + (1i64 << e) - 1).ok()?;
+            let known = i < (2 << e) - 1 && rounding_value(key, e) == value;
+            return known.then_some(rounding_start(e) + i);
+        }
         let i = usize::try_from(key).ok()?;
         match self {
             Self::Range { len } => (i < *len && value == 0).then_some(i),
@@ -147,8 +187,29 @@ impl Table {
                 let b = u8::try_from(value).ok().filter(|b| b <= bits)?;
                 (i < 1 << b).then_some((1usize << b) - 1 + i)
             }
+            Self::Rounding { .. } => None,
         }
     }
+}
+
+/// Rows of a rounding table before those of exponent `e`.
+const fn rounding_start(e: u8) -> usize {
+    (2 << e) - 2 - e as usize
+}
+
+/// `4e + o` of a rest.
+pub(crate) const fn rounding_value(key: i64, e: u8) -> i64 {
+    let half = (1i64 << e) >> 1;
+    let add = if e == 0 {
+        0
+    } else if key >= half {
+        1
+    } else if key < -half {
+        -1
+    } else {
+        0
+    };
+    4 * e as i64 + add
 }
 
 /// What distinguishes the rows of table `id` from those of others; not 0.
