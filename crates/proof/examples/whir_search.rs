@@ -4,7 +4,7 @@
 //! `whir_search best MAX_LOG` lists one choice per size and side: least `bytes · seconds^0.3`, where the commitment to weights counts a quarter (it is made once); rate 1/2 for long vectors.
 //! `whir_search measure LOG RATES FOLDS` measures one choice, e.g. `measure 20 1,3,6 6,4,4`; `whir_search table` measures each row of the parameter set.
 //! CPU seconds are summed over threads; set `RAYON_NUM_THREADS=1` for figures that compare.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::type_complexity, clippy::double_must_use)]
 
 // the modules are private to the crate, so they are compiled once more here
 #[path = "../src/error.rs"]

@@ -144,7 +144,11 @@ fn tenths(error: u128) -> u32 {
             let left = 10 * UNIT - t;
             let (whole, part) = (left / 10, TENTHS[left as usize % 10]);
             // one less than the rounded-up entry is below the power, or the power itself where it is exact
-            let part = if left % 10 == 0 { part } else { part - 1 };
+            let part = if left.is_multiple_of(10) {
+                part
+            } else {
+                part - 1
+            };
             whole < 96 && error <= (part << whole) >> 30
         })
         .unwrap_or(0)

@@ -236,7 +236,7 @@ impl<'a> Reader<'a> {
         leaf: impl Fn(&mut Self) -> Result<Vec<T>, VerifyError>,
     ) -> Result<SharedProofOpening<T, PrunedMerklePaths<u8, DIGEST>>, VerifyError> {
         let bits = self.take(opened.div_ceil(8))?;
-        if opened % 8 > 0 && bits.last().is_some_and(|b| b >> (opened % 8) > 0) {
+        if !opened.is_multiple_of(8) && bits.last().is_some_and(|b| b >> (opened % 8) > 0) {
             return Err(self.error("a bit without a query"));
         }
         let mut rows: Vec<Vec<T>> = Vec::with_capacity(opened);

@@ -282,7 +282,8 @@ fn words_far_from_the_code_are_rejected() {
 fn changed_parts_are_rejected() {
     let case = Case::new(16, Side::Witness, 11);
     case.changed(|_| ()).check("unchanged").unwrap();
-    let cases: [(&str, fn(&mut whir::Proof)); 14] = [
+    type Change = fn(&mut whir::Proof);
+    let cases: [(&str, Change); 14] = [
         ("first sumcheck", |p| {
             p.whir.initial_sumcheck.polynomial_evaluations[0][0] += EF::ONE
         }),
