@@ -56,6 +56,7 @@ impl Source<'_> {
             consts: self.consts,
             runs: self.runs,
             extent: self.extent,
+            max_seq: self.structure.header.max_seq,
             values: Vec::with_capacity(nodes.len()),
         };
         for (i, node) in nodes.iter().enumerate() {

@@ -55,32 +55,68 @@ fn value(dims: Vec<Vec<usize>>, y: Ranged) -> Value {
     }
 }
 
-fn ranged(x: &Value) -> Ranged {
-    Ranged {
-        view: x.view.clone(),
-        ints: x.ints.as_ref().map(|v| v.to_vec()),
-        lo: x.lo,
-        hi: x.hi,
+/// The coarsest cut of a dimension that refines two.
+pub(crate) fn common(x: &[usize], y: &[usize]) -> Option<Vec<usize>> {
+    let (mut p, mut q) = (1, 1);
+    let more = |f: &usize| *f != 1;
+    let (mut xs, mut ys) = (
+        x.iter().copied().filter(more),
+        y.iter().copied().filter(more),
+    );
+    let mut out = Vec::new();
+    loop {
+        if p == 1 {
+            p = xs.next().unwrap_or(1);
+        }
+        if q == 1 {
+            q = ys.next().unwrap_or(1);
+        }
+        let part = p.min(q);
+        if part == 1 || !p.is_multiple_of(part) || !q.is_multiple_of(part) {
+            break;
+        }
+        out.push(part);
+        (p, q) = (p / part, q / part);
     }
+    if out.is_empty() {
+        out.push(1);
+    }
+    (p == 1 && q == 1).then_some(out)
 }
 
-/// Both operands over the same factors: those of the one whose dimensions are cut finer.
+/// The value with its dimensions cut so, finer than they are.
+pub(crate) fn cut(x: &Value, dims: &[Vec<usize>]) -> Result<Value, String> {
+    if x.dims == dims {
+        return Ok(x.clone());
+    }
+    let x = x.reshape(&dims[1..].concat())?;
+    Ok(Value {
+        dims: dims.to_vec(),
+        ..x
+    })
+}
+
+/// Both operands with some dimensions cut alike.
+pub(crate) fn refined(
+    b: &Builder,
+    x: &Value,
+    y: &Value,
+    shared: &[usize],
+) -> Result<(Value, Value), PlanError> {
+    let (mut to_x, mut to_y) = (x.dims.clone(), y.dims.clone());
+    for d in shared {
+        let cut = common(&x.dims[*d], &y.dims[*d])
+            .ok_or_else(|| b.unsupported("the operands' dimensions are cut differently"))?;
+        to_x[*d].clone_from(&cut);
+        to_y[*d] = cut;
+    }
+    let wrong = |why| b.unsupported(why);
+    Ok((cut(x, &to_x).map_err(wrong)?, cut(y, &to_y).map_err(wrong)?))
+}
+
+/// Both operands over the same factors.
 pub(crate) fn aligned(b: &Builder, x: &Value, y: &Value) -> Result<(Value, Value), PlanError> {
-    let (x, y) = (x.clone(), y.clone());
-    if x.factors() == y.factors() {
-        return Ok((x, y));
-    }
-    let refine = |v: &Value, by: &Value| {
-        let factors = by.factors();
-        v.reshape(&factors[by.dims[0].len()..])
-    };
-    let pair = refine(&x, &y)
-        .map(|v| (v, y.clone()))
-        .or_else(|_| refine(&y, &x).map(|v| (x.clone(), v)));
-    match pair {
-        Ok((v, w)) if v.factors() == w.factors() => Ok((v, w)),
-        _ => Err(b.unsupported("the operands' dimensions are cut differently")),
-    }
+    refined(b, x, y, &(0..x.dims.len()).collect::<Vec<_>>())
 }
 
 /// Sum of two equal shapes.
@@ -92,12 +128,10 @@ pub(crate) fn add(
     out: &Requant,
 ) -> Result<Value, PlanError> {
     let (x, y) = aligned(b, ctx.operand(b, node, 0)?, ctx.operand(b, node, 1)?)?;
-    let sum = sum_of(&x, ranged(&y), left);
+    let sum = sum_of(&x, Ranged::from(&y), left);
     let axes = x.factors();
     let sum = requant_view(b, &axes, sum, out)?;
-    let out = value(axes.iter().map(|d| vec![*d]).collect(), sum);
-    out.reshape(&(1..x.dims.len()).map(|d| x.dim(d)).collect::<Vec<_>>())
-        .map_err(|why| b.unsupported(why))
+    Ok(value(x.dims, sum))
 }
 
 /// `(x << left_x) + (y << left_y)`.
@@ -125,7 +159,7 @@ pub(crate) fn requant(
     out: &Requant,
 ) -> Result<Value, PlanError> {
     let x = ctx.operand(b, node, 0)?;
-    let y = requant_view(b, &x.factors(), ranged(x), out)?;
+    let y = requant_view(b, &x.factors(), Ranged::from(x), out)?;
     Ok(value(x.dims.clone(), y))
 }
 
@@ -152,7 +186,7 @@ pub(crate) fn lookup(
     let values = table(b, ctx, id)?;
     let x = ctx.operand(b, node, 0)?;
     let first = -(values.len() as i64) / 2;
-    let y = b.function(&x.factors(), &ranged(x), first, &values)?;
+    let y = b.function(&x.factors(), &Ranged::from(x), first, &values)?;
     Ok(value(x.dims.clone(), y))
 }
 

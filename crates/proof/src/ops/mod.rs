@@ -1,9 +1,15 @@
 //! How each operator is proven: `plan` functions that state columns and relations, and compute the columns' integers when there are inputs. They follow the definitions of `assay_graph::ops` and define nothing.
 
+mod argmax;
 mod conv;
 mod elementwise;
 mod linear;
+mod matmul;
+mod moves;
+mod norm;
 mod pool;
+mod rows;
+mod softmax;
 
 use std::sync::Arc;
 
@@ -29,6 +35,8 @@ pub(crate) struct Context<'a> {
     /// Runs in the proof.
     pub(crate) runs: usize,
     pub(crate) extent: Extent,
+    /// Most positions of a run: bounds of values must not depend on this run's.
+    pub(crate) max_seq: u32,
     /// Values of the nodes so far.
     pub(crate) values: Vec<Value>,
 }
@@ -55,6 +63,16 @@ impl Context<'_> {
     pub(crate) fn constant(&self, id: ConstId) -> Result<&Const, PlanError> {
         let found = self.consts.and_then(|c| c.get(id as usize));
         found.ok_or_else(|| PlanError::Key("the model's constants are needed here".into()))
+    }
+
+    /// Length of a node's last axis in the longest run.
+    pub(crate) fn longest(&self, node: u32) -> i64 {
+        let extent = Extent {
+            seq: self.max_seq,
+            out: self.max_seq,
+        };
+        let last = self.types[node as usize].shape.last();
+        last.map_or(1, |d| d.at(extent).into())
     }
 
     /// Dimensions of a node without the run's.
@@ -100,6 +118,17 @@ pub(crate) fn plan(b: &mut Builder, ctx: &Context<'_>, index: u32) -> Result<Val
             out,
         } => conv::conv2d(b, ctx, node, *weights, window, *groups, out),
         Op::Add { left, out } => elementwise::add(b, ctx, node, *left, out),
+        Op::MatMul { out } => matmul::matmul(b, ctx, node, out),
+        Op::AddRows { rows, left, out } => rows::add_rows(b, ctx, node, *rows, *left, out),
+        Op::Embedding { rows } => rows::embedding(b, ctx, node, *rows),
+        Op::Softmax { table, shift, bits } => {
+            softmax::softmax(b, ctx, node, *table, *shift, *bits)
+        }
+        Op::LayerNorm { params, eps, out } => norm::layer_norm(b, ctx, node, *params, *eps, out),
+        Op::RmsNorm { params, eps, out } => norm::rms_norm(b, ctx, node, *params, *eps, out),
+        Op::ReduceSum => argmax::reduce_sum(b, ctx, node),
+        Op::ArgMax => argmax::arg_max(b, ctx, node),
+        Op::Concat { axis } => moves::concat(b, ctx, node, usize::from(*axis)),
         Op::Requant { out } => elementwise::requant(b, ctx, node, out),
         Op::Lookup { table } => elementwise::lookup(b, ctx, node, *table),
         Op::MaxPool { window } => pool::max(b, ctx, node, window),

@@ -8,6 +8,7 @@ use super::{
     Cell, Choice, Column, Part, Plan, Public, Table, TableId, Tables, Weight,
     expr::{Affine, ColumnId, Operand, PublicId, Read, Relation, ScaleId, Term, View, WeightId},
     facts::Facts,
+    gadgets::Ranged,
     layout::Layout,
 };
 use crate::error::PlanError;
@@ -50,6 +51,8 @@ pub(crate) struct Builder {
     scales: Vec<Arc<Vec<i64>>>,
     relations: Vec<Relation>,
     one: Option<PublicId>,
+    /// Unit vectors of norms so far: by input, whether it is centred, and epsilon.
+    pub(crate) units: HashMap<(u32, bool, u64), Ranged>,
 }
 
 impl Builder {
@@ -70,6 +73,7 @@ impl Builder {
             scales: Vec::new(),
             relations: Vec::new(),
             one: None,
+            units: HashMap::new(),
         }
     }
 

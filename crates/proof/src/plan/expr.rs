@@ -136,6 +136,15 @@ impl Index {
     pub(crate) fn label(label: Label) -> Self {
         Affine::label(label).into()
     }
+
+    /// Index for an assignment of labels; none before the axis or behind the list.
+    pub(crate) fn at(&self, labels: &[usize]) -> Option<usize> {
+        let i = usize::try_from(self.affine.at(labels)).ok()?;
+        match &self.gather {
+            None => Some(i),
+            Some(list) => list.get(i).map(|i| *i as usize),
+        }
+    }
 }
 
 impl From<Affine> for Index {
