@@ -40,7 +40,7 @@ pub use assay_evm::{
     AccountOverride, BlockContext, CallOutcome, CallRequest, ExecutionError, InvalidReason,
     TransactionOutcome,
 };
-pub use assay_modules::{Arbiter, GenesisParams, Modules};
+pub use assay_modules::{Arbiter, GenesisParams, Modules, ProofVerifier};
 pub use assay_state::{AccountProof, Head, StateError, StorageProof, Store, StoredBlock, View};
 pub use chain::{Chain, ChainConfig, ChainEvent, MinedBlock};
 pub use clock::ChainClock;

@@ -2,7 +2,7 @@
 //!
 //! No virtual machine, disk, clock, float or randomness. The executor calls [`Modules::call`] for every call frame
 //! that enters a module's address, [`Modules::begin_block`] and [`Modules::end_block`] around a block's transactions,
-//! and [`Modules::genesis`] once. Whatever needs to understand integer graphs is an [`Arbiter`] handed in.
+//! and [`Modules::genesis`] once. Whatever needs to understand integer graphs is an [`Arbiter`], whatever checks proofs a [`ProofVerifier`]; both are handed in.
 //!
 //! May depend on `abi`, `storage`, and on `graph` for the hashes of a trace (nothing else of it). In each folder `mod.rs` has state and rules, `dispatch.rs` only maps the ABI to
 //! them.
@@ -43,6 +43,7 @@ pub mod signature;
 pub mod staking;
 pub mod tree;
 pub mod usd;
+mod verifier;
 
 use std::fmt;
 use std::sync::Arc;
@@ -54,6 +55,7 @@ pub use arbiter::{Arbiter, Case, ModelInfo, RunSize, SegmentInfo, Verdict};
 pub use error::{Fault, Ruling};
 pub use genesis::GenesisParams;
 pub use parameters::Params;
+pub use verifier::{AnswerCase, KeyInfo, NoProofs, ProofFault, ProofStatement, ProofVerifier};
 
 /// One call frame into a module.
 #[derive(Clone, Copy, Debug)]
@@ -88,6 +90,8 @@ pub enum Outcome {
 pub struct Modules {
     /// Judge of disputes and reader of model structures.
     pub arbiter: Arc<dyn Arbiter>,
+    /// Checker of proofs.
+    pub proofs: Arc<dyn ProofVerifier>,
 }
 
 impl fmt::Debug for Modules {
@@ -109,9 +113,14 @@ const ADDRESSES: [Address; 9] = [
 ];
 
 impl Modules {
-    /// With an arbiter.
+    /// With an arbiter, and no proofs.
     pub fn new(arbiter: Arc<dyn Arbiter>) -> Self {
-        Self { arbiter }
+        Self::with_proofs(arbiter, Arc::new(NoProofs))
+    }
+
+    /// With an arbiter and a checker of proofs.
+    pub fn with_proofs(arbiter: Arc<dyn Arbiter>, proofs: Arc<dyn ProofVerifier>) -> Self {
+        Self { arbiter, proofs }
     }
 
     /// Whether `address` is a module.

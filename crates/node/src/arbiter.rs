@@ -125,7 +125,7 @@ impl Arbiter for GraphArbiter {
 }
 
 /// Positions of a run of this size, if the model can run it.
-fn extent(structure: &Structure, size: RunSize) -> Result<Extent, String> {
+pub(crate) fn extent(structure: &Structure, size: RunSize) -> Result<Extent, String> {
     let RunSize { n_in, n_out } = size;
     let extent = if structure.is_generative() {
         Extent::answering(n_in, n_out)

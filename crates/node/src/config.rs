@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use alloy_primitives::Address;
-use assay_chain::{Arbiter, BlockMode, Genesis, GenesisParams, PoolLimits};
+use assay_chain::{Arbiter, BlockMode, Genesis, GenesisParams, PoolLimits, ProofVerifier};
 use assay_rpc::RpcConfig;
+
+use crate::GraphProofs;
 
 /// Makes the genesis once the sequencer's address is known, which is when its key has been read or created.
 pub type GenesisSource = Box<dyn FnOnce(Address) -> Genesis + Send>;
@@ -24,6 +26,8 @@ pub struct NodeConfig {
     pub pool: PoolLimits,
     /// Judge of integer graphs for the modules.
     pub arbiter: Arc<dyn Arbiter>,
+    /// Checker of proofs for the modules.
+    pub proofs: Arc<dyn ProofVerifier>,
     /// Check all module invariants after each block.
     pub check_invariants: bool,
 }
@@ -69,6 +73,7 @@ impl NodeConfig {
             }),
             pool: PoolLimits::default(),
             arbiter,
+            proofs: Arc::new(GraphProofs),
             check_invariants: false,
         }
     }

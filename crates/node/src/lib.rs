@@ -21,11 +21,12 @@ mod directory;
 mod error;
 mod handle;
 mod node;
+mod proofs;
 
 pub use arbiter::GraphArbiter;
 pub use assay_chain::{
     Arbiter, BlockMode, BlockRef, CallOutcome, CallRequest, Chain, ChainEvent, Genesis,
-    GenesisAccount, GenesisParams, MinedBlock, PoolError, PoolLimits,
+    GenesisAccount, GenesisParams, MinedBlock, PoolError, PoolLimits, ProofVerifier,
 };
 pub use assay_rpc::RpcConfig;
 pub use assay_types::StoredReceipt;
@@ -34,3 +35,4 @@ pub use directory::{DataDirectory, STATE_FILE};
 pub use error::NodeError;
 pub use handle::{NodeHandle, TransactionError, WaitError};
 pub use node::Node;
+pub use proofs::GraphProofs;

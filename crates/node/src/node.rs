@@ -27,6 +27,7 @@ impl Node {
             rpc,
             pool,
             arbiter,
+            proofs,
             check_invariants,
         } = config;
         let (directory, store, key) = match data_dir {
@@ -44,7 +45,7 @@ impl Node {
             pool,
             check_invariants,
         };
-        let chain = Chain::open(store, Arc::new(Modules { arbiter }), config)?;
+        let chain = Chain::open(store, Arc::new(Modules { arbiter, proofs }), config)?;
         let server = match rpc {
             None => None,
             Some(rpc) => {

@@ -2,10 +2,10 @@
 
 use alloy_primitives::{Address, B256, U256};
 use alloy_sol_types::SolStruct;
-use assay_abi::{IClaims, IErrors, Receipt, Request};
+use assay_abi::{IClaims, IErrors, Receipt, Request, zk_evidence};
 use assay_storage::Storage;
 
-use super::{Claims, add, domain, emit, line_id, overflow, state, sub};
+use super::{Claims, TIER_ZK, add, domain, emit, line_id, overflow, state, sub};
 use crate::amount::mul_div_ceil;
 use crate::error::{Ruling, require, revert};
 use crate::models::Models;
@@ -17,8 +17,8 @@ use crate::{Arbiter, RunSize, clock};
 
 /// Format of receipts and requests understood here.
 pub const VERSION: u8 = 1;
-/// Highest tier settled here: 0 signed, 1 optimistic.
-pub const MAX_TIER: u8 = 1;
+/// Tiers settled here: signed, optimistic, zk.
+pub const TIERS: [u8; 3] = [0, 1, TIER_ZK];
 /// Flags with a meaning.
 pub const KNOWN_FLAGS: u16 = 0x000f;
 /// Number of a request that leaves its place in the line to the operator.
@@ -52,7 +52,7 @@ fn check_form(storage: &mut dyn Storage, receipt: &Receipt) -> Ruling<()> {
         have: receipt.version,
         want: VERSION,
     })?;
-    require(receipt.tier <= MAX_TIER, || IClaims::UnsupportedTier {
+    require(TIERS.contains(&receipt.tier), || IClaims::UnsupportedTier {
         tier: receipt.tier,
     })?;
     require(receipt.flags & !KNOWN_FLAGS == 0, || IClaims::BadFlags {
@@ -63,12 +63,11 @@ fn check_form(storage: &mut dyn Storage, receipt: &Receipt) -> Ruling<()> {
         have: receipt.line_id,
         want: line,
     })?;
-    require(receipt.evidence_hash.is_zero(), || {
-        IClaims::UnexpectedEvidence {
-            evidenceHash: receipt.evidence_hash,
-        }
+    let evidence = receipt.evidence_hash.is_zero() || receipt.tier == TIER_ZK;
+    require(evidence, || IClaims::UnexpectedEvidence {
+        evidenceHash: receipt.evidence_hash,
     })?;
-    let traced = receipt.tier == 0 || !receipt.trace_root.is_zero();
+    let traced = receipt.tier != 1 || !receipt.trace_root.is_zero();
     require(traced, || IClaims::MissingTrace { tier: receipt.tier })?;
     let parameters = Parameters::new();
     let (low, high) = (
@@ -107,6 +106,16 @@ fn check_form(storage: &mut dyn Storage, receipt: &Receipt) -> Ruling<()> {
         maxDelay: delay,
     };
     require(include_by >= issued_at && include_by <= latest, range)
+}
+
+/// The receipt names the key under which it will be proven, and proofs under it are accepted.
+fn check_proof_key(storage: &mut dyn Storage, receipt: &Receipt) -> Ruling<()> {
+    let key_id = Models::new().usable_key_id(storage, receipt.model_id)?;
+    require(receipt.evidence_hash == zk_evidence(key_id), || {
+        IClaims::UnexpectedEvidence {
+            evidenceHash: receipt.evidence_hash,
+        }
+    })
 }
 
 /// The receipt answers the request and stays within it.
@@ -208,12 +217,17 @@ impl Claims {
         check_receipt_key(storage, receipt, signature)?;
         self.check_request_signer(storage, receipt.requester, request, request_signature, now)?;
         self.check_model(storage, arbiter, receipt)?;
-        let need = required_exposure(
-            storage,
-            receipt.fee,
-            receipt.value_at_risk,
-            receipt.audit_ppm,
-        )?;
+        let need = if receipt.tier == TIER_ZK {
+            check_proof_key(storage, receipt)?;
+            to_stake(storage, receipt.fee)?
+        } else {
+            required_exposure(
+                storage,
+                receipt.fee,
+                receipt.value_at_risk,
+                receipt.audit_ppm,
+            )?
+        };
         require(receipt.exposure >= need, || IClaims::ExposureTooSmall {
             exposure: receipt.exposure,
             need,
@@ -389,6 +403,9 @@ impl Claims {
         claim.n_out.write(storage, receipt.n_out)?;
         claim.sampling_hash.write(storage, receipt.sampling_hash)?;
         claim.mask_root.write(storage, receipt.ext_hash)?;
+        if !receipt.evidence_hash.is_zero() {
+            claim.body_id.write(storage, receipt.body_id())?;
+        }
         add(
             storage,
             self.lines.at(&receipt.line_id).outstanding,

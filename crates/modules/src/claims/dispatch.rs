@@ -92,10 +92,17 @@ pub(crate) fn call(modules: &Modules, storage: &mut dyn Storage, call: &Call<'_>
                 (&second, &c.secondSignature),
             )
         }),
-        Calls::answerWithProof(_)
-        | Calls::expire(_)
-        | Calls::isProven(_)
-        | Calls::proofContext(_) => Err(Fault::Revert(Bytes::new())),
+        Calls::answerWithProof(c) => act(storage, call, |storage| {
+            let proofs = modules.proofs.as_ref();
+            claims.answer_with_proof(storage, proofs, c.claimId, c.salt, &c.proof)
+        }),
+        Calls::expire(c) => act(storage, call, |storage| claims.expire(storage, c.claimId)),
+        Calls::isProven(c) => view::<IClaims::isProvenCall>(call, || {
+            Ok(claims.claims.at(&c.claimId).proven.read(storage)?)
+        }),
+        Calls::proofContext(c) => view::<IClaims::proofContextCall>(call, || {
+            claims.proof_context(storage, c.claimId).map(Bytes::from)
+        }),
         Calls::claim(c) => view::<IClaims::claimCall>(call, || claims.view(storage, c.claimId)),
         Calls::balanceOf(c) => view::<IClaims::balanceOfCall>(call, || {
             Ok(U256::from(claims.balances.at(&c.buyer).read(storage)?))

@@ -8,6 +8,10 @@
 //! | asserted, challenged | dispute opens | window not over | challenged |
 //! | challenged | last open dispute lost by its challenger | | asserted |
 //! | asserted, challenged | a dispute is won, or equivocation | | rejected |
+//! | asserted, challenged | `answerWithProof` | tier zk: window not over | final; refunded if the operator equivocated since |
+//! | asserted, tier zk | `expire` | window over | rejected |
+//!
+//! A claim of tier zk can be neither challenged nor finalised by time: it ends by a proof or is rejected.
 //!
 //! Every open claim has a deadline; final, rejected, skipped and refunded are absorbing. The fee leaves escrow exactly
 //! once; locked stake leaves the claim exactly once.
@@ -16,6 +20,7 @@ mod assertion;
 pub(crate) mod dispatch;
 mod equivocation;
 pub mod fees;
+mod proving;
 mod settlement;
 
 use alloy_primitives::{Address, B256, U256, keccak256};
@@ -95,6 +100,10 @@ layout! {
         pub sampling_hash: Slot<B256>,
         /// Root over the token masks, or another extension's hash (`extHash`).
         pub mask_root: Slot<B256>,
+        /// What a proof names: struct hash of the receipt without its evidence hash; zero if that is the claim's id.
+        pub body_id: Slot<B256>,
+        /// A proof of the answer was accepted.
+        pub proven: Slot<bool>,
     }
 }
 
@@ -143,6 +152,9 @@ layout! {
         pub spent: Mapping<B256, Slot<bool>>,
     }
 }
+
+/// Tier of answers that are paid for a proof alone.
+pub const TIER_ZK: u8 = 4;
 
 /// `keccak256(operator ++ requester)`.
 pub fn line_id(operator: Address, requester: Address) -> B256 {

@@ -5,7 +5,7 @@ use assay_abi::{CLAIMS, IClaims, IDisputes, IErrors};
 use assay_storage::Storage;
 
 use super::fees::{FeeRule, Roles, divide};
-use super::{ClaimRecord, Claims, emit, overflow, state, sub};
+use super::{ClaimRecord, Claims, TIER_ZK, emit, overflow, state, sub};
 use crate::amount::{mul_div_floor, split};
 use crate::burn::{Burn, Cause};
 use crate::clock;
@@ -23,6 +23,8 @@ impl Claims {
         let claim = self.known(storage, claim_id)?;
         let open = claim.open_disputes.read(storage)?;
         require(open == 0, || IClaims::OpenDisputes { count: open })?;
+        let by_time = claim.tier.read(storage)? != TIER_ZK;
+        require(by_time, || IClaims::ProofRequired { claimId: claim_id })?;
         let have = claim.state.read(storage)?;
         require(have == state::ASSERTED, || IErrors::WrongState {
             have,
@@ -30,6 +32,16 @@ impl Claims {
         })?;
         let (now, deadline) = (clock::now(storage)?, claim.deadline.read(storage)?);
         require(now >= deadline, || IClaims::NotFinal { deadline, now })?;
+        self.settle(storage, claim_id, &claim)
+    }
+
+    /// Unlocks the stake and pays the fee, or refunds it if the operator has equivocated since.
+    pub(super) fn settle(
+        &self,
+        storage: &mut dyn Storage,
+        claim_id: B256,
+        claim: &ClaimRecord,
+    ) -> Ruling<()> {
         let (operator, exposure) = (claim.operator.read(storage)?, claim.exposure.read(storage)?);
         let fee = claim.fee.read(storage)?;
         let line = claim.line_id.read(storage)?;
@@ -38,10 +50,10 @@ impl Claims {
         let covered = Staking::new().unlock(storage, operator, exposure, generation)?;
         if !covered {
             claim.state.write(storage, state::REFUNDED)?;
-            return self.refund(storage, claim_id, &claim, fee);
+            return self.refund(storage, claim_id, claim, fee);
         }
         claim.state.write(storage, state::FINAL)?;
-        self.pay_out(storage, claim_id, &claim, operator, fee)?;
+        self.pay_out(storage, claim_id, claim, operator, fee)?;
         emit(
             storage,
             &IClaims::Finalized {
@@ -140,7 +152,7 @@ impl Claims {
         )
     }
 
-    fn check_open(
+    pub(super) fn check_open(
         &self,
         storage: &mut dyn Storage,
         claim_id: B256,
@@ -162,6 +174,8 @@ impl Claims {
     ) -> Ruling<ClaimRecord> {
         let claim = self.known(storage, claim_id)?;
         self.check_open(storage, claim_id, &claim)?;
+        let believed = claim.tier.read(storage)? != TIER_ZK;
+        require(believed, || IClaims::ProofRequired { claimId: claim_id })?;
         let (now, deadline) = (clock::now(storage)?, claim.deadline.read(storage)?);
         require(now < deadline, || IDisputes::WindowOver { deadline, now })?;
         Ok(claim)
@@ -255,7 +269,7 @@ impl Claims {
         };
         let slashed =
             Staking::new().slash_locked(storage, operator, exposure, generation, slash)?;
-        Disputes::new().on_rejected(storage, claim_id)?;
+        Disputes::new().on_ended(storage, claim_id)?;
         let event = IClaims::Rejected {
             claimId: claim_id,
             operator,

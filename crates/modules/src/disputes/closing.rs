@@ -70,16 +70,21 @@ impl Disputes {
         Claims::new().reject(storage, table.claim_id, Some(challenger))
     }
 
-    /// Half of the bond to the asserter, half burnt; the claim stays open until its window ends.
+    /// The challenger loses its bond; the claim stays open until its window ends.
     fn asserter_wins(&self, storage: &mut dyn Storage, table: &Table) -> Ruling<()> {
+        self.forfeit(storage, table)?;
+        Claims::new().defended(storage, table.claim_id)
+    }
+
+    /// Half of the bond to the asserter, half burnt.
+    fn forfeit(&self, storage: &mut dyn Storage, table: &Table) -> Ruling<()> {
         let bond = self.release(storage, table, stage::ASSERTER_WON)?;
         let half = bond / 2;
         let burnt = bond.saturating_sub(half);
         let operator = table.claim.operator.read(storage)?;
         pay(storage, DISPUTES, operator, half)?;
         Burn::new().burn_native(storage, DISPUTES, burnt, Cause::Bond, table.claim_id)?;
-        self.announce(storage, table, stage::ASSERTER_WON, [0, half, burnt])?;
-        Claims::new().defended(storage, table.claim_id)
+        self.announce(storage, table, stage::ASSERTER_WON, [0, half, burnt])
     }
 
     /// Ends a dispute whose side to move has no time left.
@@ -101,53 +106,58 @@ impl Disputes {
         self.decide(storage, &table, side == Side::Asserter)
     }
 
-    /// Returns the bond of a dispute whose claim was rejected by another.
+    /// Closes a dispute whose claim was rejected by another, or proven.
     pub(super) fn close(&self, storage: &mut dyn Storage, id: U256) -> Ruling<()> {
         let table = self.find(storage, id)?;
         let at = table.dispute.stage.read(storage)?;
-        let rejected = table.claim.state.read(storage)? == state::REJECTED;
-        let open = rejected && side_of(at) != Side::Nobody;
+        let proven = table.claim.proven.read(storage)?;
+        let ended = proven || table.claim.state.read(storage)? == state::REJECTED;
+        let open = ended && side_of(at) != Side::Nobody;
         require(open, || IDisputes::NothingToClose { id, stage: at })?;
-        self.cancel(storage, &table)
+        self.sweep(storage, &table)
     }
 
-    fn cancel(&self, storage: &mut dyn Storage, table: &Table) -> Ruling<()> {
+    /// Ends an open dispute of a claim that has ended: lost if the answer was proven, void if the claim was rejected.
+    fn sweep(&self, storage: &mut dyn Storage, table: &Table) -> Ruling<()> {
+        if table.claim.proven.read(storage)? {
+            return self.forfeit(storage, table);
+        }
         let bond = self.release(storage, table, stage::CANCELLED)?;
         let challenger = table.dispute.challenger.read(storage)?;
         pay(storage, DISPUTES, challenger, bond)?;
         self.announce(storage, table, stage::CANCELLED, [bond, 0, 0])
     }
 
-    /// Remembers a rejected claim, so that its other bonds go back without anyone asking.
-    pub(crate) fn on_rejected(&self, storage: &mut dyn Storage, claim_id: B256) -> Ruling<()> {
+    /// Remembers a claim that was rejected or proven, so that its open disputes end without anyone asking.
+    pub(crate) fn on_ended(&self, storage: &mut dyn Storage, claim_id: B256) -> Ruling<()> {
         if self.by_claim.at(&claim_id).is_empty(storage)? {
             return Ok(());
         }
-        Ok(self.rejected.push(storage)?.write(storage, claim_id)?)
+        Ok(self.ended.push(storage)?.write(storage, claim_id)?)
     }
 
-    /// Closes disputes of rejected claims, at most [`CLOSED_PER_BLOCK`] looked at in one block.
+    /// Closes disputes of ended claims, at most [`CLOSED_PER_BLOCK`] looked at in one block.
     pub(crate) fn end_block(&self, storage: &mut dyn Storage) -> Ruling<()> {
         for _ in 0..CLOSED_PER_BLOCK {
-            let waiting = self.rejected.range(storage)?;
+            let waiting = self.ended.range(storage)?;
             if waiting.is_empty() {
                 return Ok(());
             }
-            let entry = self.rejected.at(waiting.start);
+            let entry = self.ended.at(waiting.start);
             let claim_id = entry.read(storage)?;
             let list = self.by_claim.at(&claim_id);
             let cursor = self.closed.at(&claim_id);
             let next = cursor.read(storage)?;
             if next >= list.len(storage)? {
                 entry.write(storage, B256::ZERO)?;
-                self.rejected.advance(storage)?;
+                self.ended.advance(storage)?;
                 continue;
             }
             cursor.write(storage, next.saturating_add(1))?;
             let id = list.at(next).read(storage)?;
             let table = self.find(storage, id)?;
             if side_of(table.dispute.stage.read(storage)?) != Side::Nobody {
-                self.cancel(storage, &table)?;
+                self.sweep(storage, &table)?;
             }
         }
         Ok(())

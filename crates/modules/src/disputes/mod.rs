@@ -145,9 +145,9 @@ layout! {
         pub disputes: Mapping<u64, DisputeRecord>,
         /// Ids by claim.
         pub by_claim: Mapping<B256, List<Slot<U256>>>,
-        /// Rejected claims whose other disputes are still to be closed.
-        pub rejected: Queue<Slot<B256>>,
-        /// Disputes of a rejected claim that are closed already.
+        /// Rejected and proven claims whose open disputes are still to be closed.
+        pub ended: Queue<Slot<B256>>,
+        /// Disputes of an ended claim that are closed already.
         pub closed: Mapping<B256, Slot<u64>>,
     }
 }

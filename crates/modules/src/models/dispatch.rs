@@ -11,7 +11,7 @@ use crate::{Call, Modules};
 
 pub(crate) fn call(modules: &Modules, storage: &mut dyn Storage, call: &Call<'_>) -> Ruling<Bytes> {
     let models = Models::new();
-    let caller = call.caller;
+    let (caller, proofs) = (call.caller, modules.proofs.as_ref());
     match decode::<Calls>(call.input)? {
         Calls::register(c) => mutate::<IModels::registerCall>(storage, call, |storage| {
             models.register(storage, modules.arbiter.as_ref(), caller, &c)
@@ -51,11 +51,21 @@ pub(crate) fn call(modules: &Modules, storage: &mut dyn Storage, call: &Call<'_>
         Calls::versionOf(c) => {
             view::<IModels::versionOfCall>(call, || models.version_of(storage, c.id, c.number))
         }
-        Calls::setProofKey(_)
-        | Calls::attestProofKey(_)
-        | Calls::proofKey(_)
-        | Calls::hasAttested(_)
-        | Calls::verifyProof(_) => Err(crate::Fault::Revert(Bytes::new())),
+        Calls::setProofKey(c) => mutate::<IModels::setProofKeyCall>(storage, call, |storage| {
+            models.set_proof_key(storage, proofs, caller, c.modelId, &c.key)
+        }),
+        Calls::attestProofKey(c) => act(storage, call, |storage| {
+            models.attest_proof_key(storage, caller, c.modelId, c.keyId)
+        }),
+        Calls::proofKey(c) => {
+            view::<IModels::proofKeyCall>(call, || models.view_proof_key(storage, c.modelId))
+        }
+        Calls::hasAttested(c) => view::<IModels::hasAttestedCall>(call, || {
+            Ok(models.attested.at(&c.keyId).at(&c.operator).read(storage)?)
+        }),
+        Calls::verifyProof(c) => view::<IModels::verifyProofCall>(call, || {
+            models.verify_proof(storage, proofs, &c.proof)
+        }),
         Calls::list(c) => view::<IModels::listCall>(call, || {
             let (offset, limit) = (
                 c.offset.saturating_to(),

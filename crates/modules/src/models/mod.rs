@@ -5,6 +5,7 @@
 //! the name are its versions and feed the same staking pool. Old versions stay callable by id.
 
 pub(crate) mod dispatch;
+mod keys;
 mod views;
 
 use alloy_primitives::{Address, B256, U256, keccak256};
@@ -15,6 +16,8 @@ use assay_storage::{BytesLike, Cursor, List, Mapping, Place, Slot, Storage, layo
 use crate::error::{Ruling, require, revert};
 use crate::parameters::Parameters;
 use crate::{Arbiter, RunSize, clock};
+
+pub(crate) use keys::read_statement;
 
 /// Longest name, bytes. Names are lower-case letters, digits, and `-`, `_`, `.`, `/`, `:`.
 pub const MAX_NAME: usize = 96;
@@ -78,6 +81,20 @@ layout! {
 }
 
 layout! {
+    /// A model's proof key. Its bytes are `head`, the registered structure, `tail`.
+    pub struct ProofKeyRecord {
+        /// Hash of the key; zero if none is set.
+        pub key_id: Slot<B256>,
+        /// Chain milliseconds.
+        pub set_at: Slot<u64>,
+        /// Bytes before the structure.
+        pub head: BytesLike,
+        /// Bytes after it.
+        pub tail: BytesLike,
+    }
+}
+
+layout! {
     /// Storage of the module.
     pub struct Models {
         /// Models by id.
@@ -93,6 +110,12 @@ layout! {
         pub all: List<Slot<B256>>,
         /// All lineages in order of founding.
         pub all_lineages: List<Slot<B256>>,
+        /// Proof keys by model.
+        pub proof_keys: Mapping<B256, ProofKeyRecord>,
+        /// Key id to operator to its word that it made this key from the weights.
+        pub attested: Mapping<B256, Mapping<Address, Slot<bool>>>,
+        /// Number of those operators.
+        pub attesters: Mapping<B256, Slot<u32>>,
     }
 }
 

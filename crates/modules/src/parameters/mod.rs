@@ -169,6 +169,10 @@ parameters! {
 
     /// Longest structure of a model.
     max_structure_bytes: u64 = 131_072, 65_536, 1_024 => 1_048_576, "bytes";
+    /// Time from setting a proof key to its use, in which everyone can make it again.
+    proof_key_notice_ms: u64 = 0, 7 * DAY_MS, 0 => 60 * DAY_MS, "ms";
+    /// Bonded operators that must have made a proof key again before it is used.
+    proof_key_attesters: u64 = 1, 3, 1 => 64, "operators";
 }
 
 /// Why a set of parameters is refused at genesis.

@@ -136,6 +136,23 @@ impl Staking {
         Ok(record)
     }
 
+    /// Whether the operator is one whose word counts: bonded and not jailed.
+    pub(crate) fn check_standing(
+        &self,
+        storage: &mut dyn Storage,
+        operator: Address,
+    ) -> Ruling<()> {
+        let record = self.known(storage, operator)?;
+        let jailed = record.jailed.read(storage)?;
+        require(!jailed, || IStaking::OperatorJailed { operator })?;
+        let have = record.bonded.read(storage)?;
+        let need = Parameters::new().min_operator_bond.read(storage)?;
+        require(have >= need, || IStaking::BondTooSmall {
+            bond: U256::from(have),
+            minimum: U256::from(need),
+        })
+    }
+
     /// Records a new key for `operator`; a key serves one operator, once.
     fn take_key(
         &self,
