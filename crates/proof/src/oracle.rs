@@ -114,15 +114,32 @@ pub(crate) fn check(plan: &Plan, consts: &[Const], data: &[Vec<i32>]) -> Result<
 
 /// All columns with a cell outside its table, then the first violation of each relation.
 pub(crate) fn violations(plan: &Plan, consts: &[Const], data: &[Vec<i32>]) -> Vec<Violation> {
-    let mut out: Vec<Violation> = lookup::strays(plan, data).into_iter().map(Violation::Cell).collect();
-    let weights = plan.weights.iter().enumerate().map(|(i, w)| (i, values(consts, w))).collect();
-    let oracle = Oracle { plan, data, weights };
+    let mut out: Vec<Violation> = lookup::strays(plan, data)
+        .into_iter()
+        .map(Violation::Cell)
+        .collect();
+    let weights = plan
+        .weights
+        .iter()
+        .enumerate()
+        .map(|(i, w)| (i, values(consts, w)))
+        .collect();
+    let oracle = Oracle {
+        plan,
+        data,
+        weights,
+    };
     for relation in &plan.relations {
         let broken = indices(&relation.axes).find_map(|labels| {
             let sum: i128 = relation.terms.iter().map(|t| oracle.term(t, &labels)).sum();
             (sum != 0).then_some((labels, sum))
         });
-        out.extend(broken.map(|(at, sum)| Violation::Relation { label: relation.label, node: relation.node, at, sum }));
+        out.extend(broken.map(|(at, sum)| Violation::Relation {
+            label: relation.label,
+            node: relation.node,
+            at,
+            sum,
+        }));
     }
     out
 }

@@ -18,6 +18,7 @@ use crate::{
     mle::{eq_index, eq_points, eq_table, prefix},
     plan::{Cell, Choice, Plan, Tables, expr::ColumnId, layout::Tile, tag},
     transcript::{Channel, Receiver, Sender},
+    verifier::Check,
 };
 
 /// Label of the claims.
@@ -84,12 +85,16 @@ pub(crate) fn multiplicities(plan: &Plan, data: &[Vec<i32>]) -> Result<Vec<u32>,
 pub(crate) fn strays(plan: &Plan, data: &[Vec<i32>]) -> Vec<ColumnId> {
     let stray = |id: &ColumnId| {
         let column = &plan.columns[*id];
-        let Cell::Key(tables) = &column.cell else { return false };
+        let Cell::Key(tables) = &column.cell else {
+            return false;
+        };
         let each = choices(tables, &column.shape);
         data[*id].iter().enumerate().any(|(i, key)| {
             let choice = each(i);
             let value = column.partner.map_or(0, |p| i64::from(data[p][i]));
-            plan.tables[choice.table].find(i64::from(*key) + choice.offset, value).is_none()
+            plan.tables[choice.table]
+                .find(i64::from(*key) + choice.offset, value)
+                .is_none()
         })
     };
     (0..plan.columns.len()).filter(stray).collect()
@@ -244,21 +249,19 @@ pub(crate) fn verify(plan: &Plan, receiver: &mut Receiver<'_>) -> Result<Claims,
         &point[plan.table_log..],
         (1 << (plan.leaf_log - plan.table_log)) - 1,
     );
-    if numerator != filled - rows * counted {
-        return Err(VerifyError::Lookup {
-            why: "the numerators are not those of the multiplicities",
-        });
-    }
+    let wrong = VerifyError::Lookup {
+        why: "the numerators are not those of the multiplicities",
+    };
+    Check::Numerators.holds(numerator == filled - rows * counted, wrong)?;
     let public = public_part(plan, fingerprint, &point);
     let fingerprint_of_rows = table_part(plan, fingerprint, &point[..plan.table_log]);
     let alpha = fingerprint.alpha;
     let cells = alpha * filled - public - keys - fingerprint.beta.square() * values;
     let want = cells + (EF::ONE - filled - rows) + rows * (alpha - fingerprint_of_rows);
-    if denominator != want {
-        return Err(VerifyError::Lookup {
-            why: "the denominators are not those of the cells",
-        });
-    }
+    let wrong = VerifyError::Lookup {
+        why: "the denominators are not those of the cells",
+    };
+    Check::Denominators.holds(denominator == want, wrong)?;
     Ok(Claims {
         point,
         values: [keys, values, counted],

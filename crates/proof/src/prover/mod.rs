@@ -183,8 +183,7 @@ impl Prover<'_> {
         out
     }
 
-    fn view(
-        &self, points: &mut Points<'_>, instance: &Instance<'_>, view: &View) -> Vec<EF> {
+    fn view(&self, points: &mut Points<'_>, instance: &Instance<'_>, view: &View) -> Vec<EF> {
         let mut out: Vec<EF> = Vec::new();
         for (c, read) in &view.terms {
             // labels of the cube that only other terms mention repeat the values; those outside are factors

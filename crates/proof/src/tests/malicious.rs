@@ -13,7 +13,10 @@ use crate::{
     Input, Mode, Proof, ProvingKey, VerifyError,
     field::EF,
     oracle::{Violation, violations},
-    plan::{Plan, expr::ColumnId},
+    plan::{
+        Cell, Plan, Table, Tables,
+        expr::{ColumnId, Operand, Read, Term},
+    },
     prove,
     prover::{Tamper, prove_tampered},
     verifier::{Check, OFF},
@@ -25,18 +28,63 @@ fn model(seed: u64, nudge: i32) -> Arc<Graph> {
     let mut r = Rng(seed);
     let mut first = r.rows(3, 9, (4, 5));
     first[1].values[4] = (first[1].values[4] + nudge).clamp(-128, 127);
-    let (second, third) = (r.rows(4, 27, (3, 4)), r.rows(3, 4, (0, 1)));
+    let (second, third) = (r.rows(4, 27, (7, 8)), r.rows(3, 4, (2, 3)));
     let body = |b: &mut GraphBuilder, x| {
         let w = b.weights(DType::I8, &first).expect("weights");
-        let window = Window { kernel: [3, 3], stride: [1, 1], pad: [1; 4] };
-        let y = put(b, "c", Op::Conv2d { weights: w, window, groups: 1, out: out(0, DType::I8, 0, 127) }, &[x]).expect("conv");
-        let pool = Window { kernel: [2, 2], stride: [2, 2], pad: [0; 4] };
+        let window = Window {
+            kernel: [3, 3],
+            stride: [1, 1],
+            pad: [1; 4],
+        };
+        let y = put(
+            b,
+            "c",
+            Op::Conv2d {
+                weights: w,
+                window,
+                groups: 1,
+                out: out(0, DType::I8, 0, 127),
+            },
+            &[x],
+        )
+        .expect("conv");
+        let pool = Window {
+            kernel: [2, 2],
+            stride: [2, 2],
+            pad: [0; 4],
+        };
         let y = put(b, "p", Op::MaxPool { window: pool }, &[y]).expect("pool");
-        let flat = put(b, "f", Op::Reshape { shape: vec![assay_graph::Dim::Fixed(27)] }, &[y]).expect("reshape");
+        let flat = put(
+            b,
+            "f",
+            Op::Reshape {
+                shape: vec![assay_graph::Dim::Fixed(27)],
+            },
+            &[y],
+        )
+        .expect("reshape");
         let w = b.weights(DType::I8, &second).expect("weights");
-        let y = put(b, "h", Op::Linear { weights: w, out: out(0, DType::I8, -128, 127) }, &[flat]).expect("linear");
+        let y = put(
+            b,
+            "h",
+            Op::Linear {
+                weights: w,
+                out: out(0, DType::I8, -128, 127),
+            },
+            &[flat],
+        )
+        .expect("linear");
         let w = b.weights(DType::I8, &third).expect("weights");
-        put(b, "y", Op::Linear { weights: w, out: out(0, DType::I16, -3000, 3000) }, &[y]).expect("linear");
+        put(
+            b,
+            "y",
+            Op::Linear {
+                weights: w,
+                out: out(0, DType::I16, -3000, 3000),
+            },
+            &[y],
+        )
+        .expect("linear");
     };
     Arc::new(graph(tensor(DType::I8, &[6, 6, 1], -128, 127), body))
 }
@@ -44,7 +92,10 @@ fn model(seed: u64, nudge: i32) -> Arc<Graph> {
 fn input(seed: u64) -> Input {
     let mut r = Rng(seed);
     let data: Vec<i8> = (0..36).map(|_| r.within(-128, 127) as i8).collect();
-    Input { tensor: Tensor::new(vec![6, 6, 1], Data::I8(data)).expect("a tensor"), out: 1 }
+    Input {
+        tensor: Tensor::new(vec![6, 6, 1], Data::I8(data)).expect("a tensor"),
+        out: 1,
+    }
 }
 
 struct Setting {
@@ -59,15 +110,32 @@ fn setting() -> Setting {
     let key = ProvingKey::new(model(9, 0)).expect("a key");
     let inputs = vec![input(4), input(5)];
     let c = compiled(&key, &inputs);
-    Setting { plan: c.plan, data: c.data.expect("cells"), outputs: c.outputs.expect("outputs").to_vec(), key, inputs }
+    Setting {
+        plan: c.plan,
+        data: c.data.expect("cells"),
+        outputs: c.outputs.expect("outputs").to_vec(),
+        key,
+        inputs,
+    }
 }
 
 impl Setting {
     /// A proof about these cells instead of the honest ones, and these outputs.
     fn lie(&self, data: &[Vec<i32>], outputs: Option<Vec<i32>>) -> Proof {
         let mut swap = |_: &Plan, cells: &mut Vec<Vec<i32>>| *cells = data.to_vec();
-        let tamper = Tamper { columns: Some(&mut swap), ..Tamper::default() };
-        prove_tampered(&self.key, &self.inputs, b"claim 1", &mut |_| {}, tamper, outputs).expect("a proof")
+        let tamper = Tamper {
+            columns: Some(&mut swap),
+            ..Tamper::default()
+        };
+        prove_tampered(
+            &self.key,
+            &self.inputs,
+            b"claim 1",
+            &mut |_| {},
+            tamper,
+            outputs,
+        )
+        .expect("a proof")
     }
 
     fn honest(&self) -> Proof {
@@ -87,7 +155,9 @@ fn passes_without(check: Check, key: &crate::Key, proof: &Proof) -> bool {
 }
 
 const PRODUCTS: VerifyError = VerifyError::Sumcheck { label: "products" };
-const NOT_ZERO: VerifyError = VerifyError::Lookup { why: "the sum is not zero" };
+const NOT_ZERO: VerifyError = VerifyError::Lookup {
+    why: "the sum is not zero",
+};
 
 /// Statement: 1 another input, 2 another output, 3 two runs' outputs exchanged. The lie is told before the transcript begins, so that only the relations can notice.
 #[test]
@@ -117,28 +187,49 @@ fn the_statement_cannot_be_exchanged() {
     assert!(verify(s.key.key(), &honest).is_ok());
     let mut changed = honest.clone();
     changed.statement.context = b"claim 2".to_vec();
-    assert_eq!(s.refusal(&changed), VerifyError::Sumcheck { label: "lookup" });
+    assert_eq!(
+        s.refusal(&changed),
+        VerifyError::Sumcheck { label: "lookup" }
+    );
     let mut changed = honest.clone();
     changed.statement.runs[0].input[0] ^= 1;
-    assert_eq!(s.refusal(&changed), VerifyError::Sumcheck { label: "lookup" });
+    assert_eq!(
+        s.refusal(&changed),
+        VerifyError::Sumcheck { label: "lookup" }
+    );
     let mut changed = honest.clone();
     changed.statement.runs[1].output[0] ^= 1;
-    assert_eq!(s.refusal(&changed), VerifyError::Sumcheck { label: "lookup" });
+    assert_eq!(
+        s.refusal(&changed),
+        VerifyError::Sumcheck { label: "lookup" }
+    );
     let mut changed = honest.clone();
     changed.statement.runs.swap(0, 1);
-    assert_eq!(s.refusal(&changed), VerifyError::Sumcheck { label: "lookup" });
+    assert_eq!(
+        s.refusal(&changed),
+        VerifyError::Sumcheck { label: "lookup" }
+    );
     let mut changed = honest.clone();
     changed.statement.runs.pop();
     assert!(verify(s.key.key(), &changed).is_err(), "fewer runs");
     let mut changed = honest.clone();
     changed.statement.seq = 2;
-    assert!(matches!(s.refusal(&changed), VerifyError::StatementShape { field: "positions", .. }));
+    assert!(matches!(
+        s.refusal(&changed),
+        VerifyError::StatementShape {
+            field: "positions",
+            ..
+        }
+    ));
     // 12 the version, 10 the parameter set, 11 the mode
     let bytes = honest.encode();
     for (at, what) in [(0, "version"), (2, "parameter set"), (4, "mode")] {
         let mut bytes = bytes.clone();
         bytes[at] = 7;
-        assert_eq!(Proof::decode(&bytes), Err(VerifyError::Unknown { what, have: 7 }));
+        assert_eq!(
+            Proof::decode(&bytes),
+            Err(VerifyError::Unknown { what, have: 7 })
+        );
     }
 }
 
@@ -148,10 +239,16 @@ fn the_model_is_bound() {
     let s = setting();
     let honest = s.honest();
     let near = ProvingKey::new(model(9, 1)).expect("a key");
-    assert_eq!(verify(near.key(), &honest).expect_err("another key"), VerifyError::KeyMismatch);
+    assert_eq!(
+        verify(near.key(), &honest).expect_err("another key"),
+        VerifyError::KeyMismatch
+    );
     let mut renamed = honest.clone();
     renamed.statement.key_id = near.key().id();
-    assert_eq!(verify(near.key(), &renamed).expect_err("another model"), VerifyError::ModelMismatch);
+    assert_eq!(
+        verify(near.key(), &renamed).expect_err("another model"),
+        VerifyError::ModelMismatch
+    );
 
     // the prover runs other weights and says that they are the model's: first with its own commitment, then with the model's
     let mut liar = near.clone();
@@ -160,7 +257,10 @@ fn the_model_is_bound() {
     let mut key = s.key.key.clone();
     key.facts = Arc::clone(&near.key.facts);
     let proof = prove(&liar, &s.inputs, b"", &mut |_| {}).expect("a proof");
-    assert_eq!(verify(&key, &proof).expect_err("other weights"), VerifyError::Opening { which: "weights" });
+    assert_eq!(
+        verify(&key, &proof).expect_err("other weights"),
+        VerifyError::Opening { which: "weights" }
+    );
     assert!(passes_without(Check::WeightsOpening, &key, &proof));
     let c = compiled(&near, &s.inputs);
     let proof = s.lie(&c.data.expect("cells"), c.outputs.map(|o| o.to_vec()));
@@ -170,7 +270,13 @@ fn the_model_is_bound() {
     let bare = ProvingKey::direct(model(9, 0)).expect("a key");
     let direct = prove(&bare, &s.inputs, b"", &mut |_| {}).expect("a proof");
     assert!(verify_direct(&model(9, 0), &direct).is_ok());
-    assert_eq!(s.refusal(&direct), VerifyError::Unknown { what: "mode", have: 1 });
+    assert_eq!(
+        s.refusal(&direct),
+        VerifyError::Unknown {
+            what: "mode",
+            have: 1
+        }
+    );
     let mut shown = direct.clone();
     shown.statement.mode = Mode::Committed;
     shown.statement.key_id = s.key.key().id();
@@ -206,14 +312,27 @@ fn no_cell_can_be_another() {
     }
 }
 
+/// The plan of a statement with other outputs.
+fn with_outputs(plan: &Plan, outputs: Vec<i32>) -> Plan {
+    let mut plan = plan.clone();
+    if let Some(public) = plan.publics.last_mut() {
+        public.data = Arc::new(outputs);
+    }
+    plan
+}
+
 /// The lie that violates only the given kind of constraint: found by letting every other column follow. Together the lies show that each relation and each table is needed.
 #[test]
 fn each_constraint_alone_stops_some_lie() {
     let s = setting();
     let mut alone: BTreeSet<(u32, &'static str)> = BTreeSet::new();
     let mut tables: BTreeSet<ColumnId> = BTreeSet::new();
-    let mut note = |data: &[Vec<i32>]| {
-        if let [one] = &violations(&s.plan, s.key.graph.consts(), data)[..] {
+    let column = |read: &Read| match read.operand {
+        Operand::Column(id) => Some(id),
+        _ => None,
+    };
+    let mut note = |plan: &Plan, data: &[Vec<i32>]| {
+        if let [one] = &violations(plan, s.key.graph.consts(), data)[..] {
             match one {
                 Violation::Cell(id) => {
                     tables.insert(*id);
@@ -230,7 +349,7 @@ fn each_constraint_alone_stops_some_lie() {
             for at in [0, s.data[id].len() / 2, s.data[id].len() - 1] {
                 let mut data = s.data.clone();
                 data[id][at] += step;
-                note(&data);
+                note(&s.plan, &data);
             }
         }
     }
@@ -240,21 +359,116 @@ fn each_constraint_alone_stops_some_lie() {
             if s.data[a].len() != s.data[b].len() {
                 continue;
             }
-            for (x, y) in [(1, 1), (1, -1), (-1, 1), (-1, -1), (256, -1), (-256, 1), (1, -256), (-1, 256), (1, -2), (-1, 2), (1, 2), (8, -1), (-8, 1), (1, -8), (-1, 8), (16, -1), (-16, 1), (1, -16), (-1, 16), (32, -1), (1, -32), (-1, 32)] {
+            for (x, y) in [
+                (1, 1),
+                (1, -1),
+                (-1, 1),
+                (-1, -1),
+                (256, -1),
+                (-256, 1),
+                (1, -256),
+                (-1, 256),
+                (1, -2),
+                (-1, 2),
+                (1, 2),
+                (8, -1),
+                (-8, 1),
+                (1, -8),
+                (-1, 8),
+                (16, -1),
+                (-16, 1),
+                (1, -16),
+                (-1, 16),
+                (32, -1),
+                (1, -32),
+                (-1, 32),
+            ] {
                 for at in [0, 1, s.data[a].len() / 2, s.data[a].len() - 1] {
                     let mut data = s.data.clone();
                     data[a][at] += x;
                     data[b][at] += y;
-                    note(&data);
+                    note(&s.plan, &data);
                 }
             }
         }
     }
-    let relations: BTreeSet<(u32, &'static str)> = s.plan.relations.iter().map(|r| (r.node, r.label)).collect();
-    assert_eq!(alone, relations, "relations that stop a lie that nothing else stops");
-    let keys: BTreeSet<ColumnId> = s.plan.leaf_columns.iter().copied().collect();
-    let idle: Vec<ColumnId> = keys.difference(&tables).copied().collect();
-    assert!(idle.is_empty(), "lookups that no lie needs: {idle:?}");
+    // a value one lower or higher with the slack, and the distances to the bounds, that make up for it
+    for relation in s
+        .plan
+        .relations
+        .iter()
+        .filter(|r| r.label.ends_with("only at its end"))
+    {
+        let Some(Term::Product { a: slack, b: y, .. }) = relation.terms.last() else {
+            continue;
+        };
+        let step = if relation.label.starts_with("above") {
+            -1
+        } else {
+            1
+        };
+        let bounds = |label: &str| {
+            let same = s
+                .plan
+                .relations
+                .iter()
+                .filter(|r| r.node == relation.node && r.label == label);
+            same.filter_map(|r| match &r.terms[0] {
+                Term::Linear { view, .. } => view
+                    .terms
+                    .get(y.terms.len())
+                    .and_then(|(_, read)| column(read)),
+                _ => None,
+            })
+            .next()
+        };
+        let mut moves = vec![
+            (column(&y.terms[0].1), step),
+            (column(&slack.terms[0].1), 1),
+        ];
+        moves.push((bounds("at least the lower bound"), step));
+        moves.push((bounds("at most the upper bound"), -step));
+        let moves: Vec<(ColumnId, i32)> = moves
+            .into_iter()
+            .filter_map(|(c, d)| c.map(|c| (c, d)))
+            .collect();
+        for at in 0..s.data[moves[0].0].len() {
+            let mut data = s.data.clone();
+            moves.iter().for_each(|(c, d)| data[*c][at] += d);
+            // the statement says the wrong output too
+            let mut said = s.outputs.clone();
+            said[at] += step;
+            note(&with_outputs(&s.plan, said), &data);
+        }
+    }
+    // outputs that the columns do not give
+    let mut other = s.outputs.clone();
+    other[0] += 1;
+    note(&with_outputs(&s.plan, other), &s.data);
+    let relations: BTreeSet<(u32, &'static str)> =
+        s.plan.relations.iter().map(|r| (r.node, r.label)).collect();
+    assert_eq!(
+        alone, relations,
+        "relations that stop a lie that nothing else stops"
+    );
+    // of the lookups: ranges of limbs, ranges that depend on the row, functions
+    let kind = |id: &ColumnId| match &s.plan.columns[*id].cell {
+        Cell::Key(Tables::One(c)) => Some((
+            false,
+            matches!(s.plan.tables[c.table], Table::Function { .. }),
+        )),
+        Cell::Key(Tables::Axis { choices, .. }) => Some((
+            true,
+            matches!(s.plan.tables[choices[0].table], Table::Function { .. }),
+        )),
+        Cell::Value { .. } => None,
+    };
+    let all: BTreeSet<(bool, bool)> = s.plan.leaf_columns.iter().filter_map(kind).collect();
+    let needed: BTreeSet<(bool, bool)> = tables.iter().filter_map(kind).collect();
+    assert_eq!(
+        needed, all,
+        "kinds of lookups that stop a lie that nothing else stops"
+    );
 }
 
 /// Lookups: 35 a multiplicity off by one, 37 a value outside, 38 a row of another table, 39 and 40 the fractions' messages.
@@ -262,11 +476,19 @@ fn each_constraint_alone_stops_some_lie() {
 fn lookups_hold() {
     let s = setting();
     let mut more = |counts: &mut Vec<u32>| counts[3] += 1;
-    let tamper = Tamper { counts: Some(&mut more), ..Tamper::default() };
+    let tamper = Tamper {
+        counts: Some(&mut more),
+        ..Tamper::default()
+    };
     let proof = prove_tampered(&s.key, &s.inputs, b"", &mut |_| {}, tamper, None).expect("a proof");
     assert_eq!(s.refusal(&proof), NOT_ZERO);
     // a clamp's value taken from the rows of a range: same key, value 0
-    let pair = s.plan.columns.iter().position(|c| c.partner.is_some()).expect("a pair");
+    let pair = s
+        .plan
+        .columns
+        .iter()
+        .position(|c| c.partner.is_some())
+        .expect("a pair");
     let value = s.plan.columns[pair].partner.expect("a partner");
     let mut data = s.data.clone();
     let at = data[value].iter().position(|v| *v != 0).expect("a value");
@@ -280,12 +502,21 @@ fn lookups_hold() {
                 message[which] = to.unwrap_or(message[which] + EF::ONE);
             }
         };
-        let tamper = Tamper { messages: Some(&mut lie), ..Tamper::default() };
-        s.refusal(&prove_tampered(&s.key, &s.inputs, b"", &mut |_| {}, tamper, None).expect("a proof"))
+        let tamper = Tamper {
+            messages: Some(&mut lie),
+            ..Tamper::default()
+        };
+        s.refusal(
+            &prove_tampered(&s.key, &s.inputs, b"", &mut |_| {}, tamper, None).expect("a proof"),
+        )
     };
     assert_eq!(altered("gkr root", 0, None), NOT_ZERO);
     for which in 0..3 {
-        let why = if which == 2 { "the numerators are not those of the multiplicities" } else { "the denominators are not those of the cells" };
+        let why = if which == 2 {
+            "the numerators are not those of the multiplicities"
+        } else {
+            "the denominators are not those of the cells"
+        };
         assert_eq!(altered("lookups", which, None), VerifyError::Lookup { why });
     }
     // consistent claims about cells that were not committed pass the lookups, and the witness contradicts them
@@ -295,12 +526,19 @@ fn lookups_hold() {
                 message[which] += EF::ONE;
             }
         };
-        let tamper = Tamper { messages: Some(&mut lie), ..Tamper::default() };
-        let proof = prove_tampered(&s.key, &s.inputs, b"", &mut |_| {}, tamper, None).expect("a proof");
+        let tamper = Tamper {
+            messages: Some(&mut lie),
+            ..Tamper::default()
+        };
+        let proof =
+            prove_tampered(&s.key, &s.inputs, b"", &mut |_| {}, tamper, None).expect("a proof");
         OFF.set(Some(check));
         let refusal = verify(s.key.key(), &proof);
         OFF.set(None);
-        assert_eq!(refusal.expect_err("a lie"), VerifyError::Sumcheck { label: "witness" });
+        assert_eq!(
+            refusal.expect_err("a lie"),
+            VerifyError::Sumcheck { label: "witness" }
+        );
     }
 }
 
@@ -309,13 +547,27 @@ fn lookups_hold() {
 fn every_message_matters() {
     let s = setting();
     let mut lengths: Vec<(&'static str, usize)> = Vec::new();
-    let mut record = |label: &'static str, message: &mut Vec<EF>| lengths.push((label, message.len()));
-    let tamper = Tamper { messages: Some(&mut record), ..Tamper::default() };
+    let mut record =
+        |label: &'static str, message: &mut Vec<EF>| lengths.push((label, message.len()));
+    let tamper = Tamper {
+        messages: Some(&mut record),
+        ..Tamper::default()
+    };
     prove_tampered(&s.key, &s.inputs, b"", &mut |_| {}, tamper, None).expect("a proof");
     let mut labels: Vec<&str> = lengths.iter().map(|l| l.0).collect();
     labels.dedup();
     let known: BTreeSet<&str> = labels.into_iter().collect();
-    for want in ["gkr root", "gkr round", "gkr layer", "lookups", "linear parts", "products", "operands", "witness", "weights"] {
+    for want in [
+        "gkr root",
+        "gkr round",
+        "gkr layer",
+        "lookups",
+        "linear parts",
+        "products",
+        "operands",
+        "witness",
+        "weights",
+    ] {
         assert!(known.contains(want), "no message {want}");
     }
     for (nth, (label, len)) in lengths.iter().enumerate() {
@@ -330,15 +582,37 @@ fn every_message_matters() {
                 }
                 count += 1;
             };
-            let tamper = Tamper { messages: Some(&mut lie), ..Tamper::default() };
-            let proof = prove_tampered(&s.key, &s.inputs, b"", &mut |_| {}, tamper, None).expect("a proof");
+            let tamper = Tamper {
+                messages: Some(&mut lie),
+                ..Tamper::default()
+            };
+            let proof =
+                prove_tampered(&s.key, &s.inputs, b"", &mut |_| {}, tamper, None).expect("a proof");
             let refusal = s.refusal(&proof);
             let expected = match *label {
-                "products" | "linear parts" => matches!(refusal, VerifyError::Sumcheck { label: "products" }),
-                "operands" => matches!(refusal, VerifyError::Sumcheck { label: "products" | "witness" | "weights" }),
-                "witness" => matches!(refusal, VerifyError::Sumcheck { label: "witness" } | VerifyError::Opening { which: "witness" }),
-                "weights" => matches!(refusal, VerifyError::Sumcheck { label: "weights" } | VerifyError::Opening { which: "weights" }),
-                _ => matches!(refusal, VerifyError::Lookup { .. } | VerifyError::Sumcheck { label: "lookup" }),
+                "products" | "linear parts" => {
+                    matches!(refusal, VerifyError::Sumcheck { label: "products" })
+                }
+                "operands" => matches!(
+                    refusal,
+                    VerifyError::Sumcheck {
+                        label: "products" | "witness" | "weights"
+                    }
+                ),
+                "witness" => matches!(
+                    refusal,
+                    VerifyError::Sumcheck { label: "witness" }
+                        | VerifyError::Opening { which: "witness" }
+                ),
+                "weights" => matches!(
+                    refusal,
+                    VerifyError::Sumcheck { label: "weights" }
+                        | VerifyError::Opening { which: "weights" }
+                ),
+                _ => matches!(
+                    refusal,
+                    VerifyError::Lookup { .. } | VerifyError::Sumcheck { label: "lookup" }
+                ),
             };
             assert!(expected, "{label} {nth} {which}: {refusal:?}");
         }
@@ -357,8 +631,12 @@ fn reductions_are_checked() {
                 message[0] += EF::ONE;
             }
         };
-        let tamper = Tamper { messages: Some(&mut lie), ..Tamper::default() };
-        let proof = prove_tampered(&s.key, &s.inputs, b"", &mut |_| {}, tamper, None).expect("a proof");
+        let tamper = Tamper {
+            messages: Some(&mut lie),
+            ..Tamper::default()
+        };
+        let proof =
+            prove_tampered(&s.key, &s.inputs, b"", &mut |_| {}, tamper, None).expect("a proof");
         assert_eq!(s.refusal(&proof), VerifyError::Sumcheck { label });
         assert!(passes_without(check, s.key.key(), &proof), "{label}");
     }
@@ -370,11 +648,15 @@ fn every_byte_of_a_proof_matters() {
     let s = setting();
     let proof = s.honest();
     let bytes = proof.encode();
-    let check = |bytes: &[u8]| Proof::decode(bytes).and_then(|p| verify(s.key.key(), &p).map(|_| ()));
+    let check =
+        |bytes: &[u8]| Proof::decode(bytes).and_then(|p| verify(s.key.key(), &p).map(|_| ()));
     assert_eq!(check(&bytes), Ok(()));
     let mut r = Rng(77);
     let head = bytes.len() - proof.body.len();
-    let some: Vec<usize> = (0..head).step_by(3).chain((0..600).map(|_| r.within(head as i32, bytes.len() as i32 - 1) as usize)).collect();
+    let some: Vec<usize> = (0..head)
+        .step_by(3)
+        .chain((0..600).map(|_| r.within(head as i32, bytes.len() as i32 - 1) as usize))
+        .collect();
     for at in some {
         let mut changed = bytes.clone();
         changed[at] ^= 1 << (at % 8);
@@ -390,15 +672,27 @@ fn every_byte_of_a_proof_matters() {
     // a field element that is not below the modulus
     let mut large = proof.clone();
     large.body[32..36].copy_from_slice(&[0xff; 4]);
-    assert!(matches!(s.refusal(&large), VerifyError::Decode { why: "a field element is not canonical", .. }));
+    assert!(matches!(
+        s.refusal(&large),
+        VerifyError::Decode {
+            why: "a field element is not canonical",
+            ..
+        }
+    ));
     // a section that claims to be huge
     let mut huge = proof.clone();
     let n = huge.body.len();
     huge.body.truncate(n / 2);
-    assert!(matches!(s.refusal(&huge), VerifyError::Decode { .. } | VerifyError::Opening { .. }));
+    assert!(matches!(
+        s.refusal(&huge),
+        VerifyError::Decode { .. } | VerifyError::Opening { .. }
+    ));
     let mut empty = proof;
     empty.body.clear();
-    assert!(matches!(s.refusal(&empty), VerifyError::Decode { offset: 0, .. }));
+    assert!(matches!(
+        s.refusal(&empty),
+        VerifyError::Decode { offset: 0, .. }
+    ));
 }
 
 /// The witness' commitment: 44 exchanged roots, 48 another root after the fact.
@@ -407,7 +701,11 @@ fn the_witness_is_committed() {
     let s = setting();
     let mut proof = s.honest();
     proof.body[5] ^= 1;
-    assert_eq!(s.refusal(&proof), VerifyError::Sumcheck { label: "lookup" }, "the root decides the challenges");
+    assert_eq!(
+        s.refusal(&proof),
+        VerifyError::Sumcheck { label: "lookup" },
+        "the root decides the challenges"
+    );
     let other = prove(&s.key, &[input(4), input(6)], b"claim 1", &mut |_| {}).expect("a proof");
     let mut mixed = s.honest();
     mixed.body[..32].copy_from_slice(&other.body[..32]);
