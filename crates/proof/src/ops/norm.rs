@@ -15,7 +15,7 @@ use crate::{
         builder::Builder,
         expr::{Term, View},
         gadgets::{Ranged, Shifts, Sum},
-        row::{Digits, Exponent, Rows, peak_bits, wide},
+        row::{Digits, Exponent, Rows, wide},
         value::Value,
         wide::Part as Summand,
     },
@@ -296,7 +296,7 @@ fn squares(
             .collect::<Vec<i128>>()
     });
     let v = b.wide(&rows.outer, most, ints);
-    let mut total = |b: &mut Builder, view: &View, peak: i64, ints: Option<Vec<i64>>| {
+    let total = |b: &mut Builder, view: &View, peak: i64, ints: Option<Vec<i64>>| {
         let most = n.saturating_mul(peak * peak);
         let ints = ints.map(|d| {
             let lines = d.chunks_exact(rows.len());

@@ -203,7 +203,7 @@ impl Builder {
         let most = shifts.distinct().last().copied().unwrap_or(0);
         let mut view = View::default();
         let mut done = 0;
-        while done == 0 || done < most {
+        while done < most {
             let tables = shifts.tables(|k| self.range(0, 1 << (k - done).clamp(0, limb)));
             let part = map(ints, |_, v| v >> done & ((1 << limb) - 1));
             let id = self.column(axes, tables, narrow(part));
@@ -239,6 +239,10 @@ impl Builder {
         });
         let bounds = |k: i64| (rounded(least, k), rounded(most, k));
         let saturates = ks.iter().any(|k| bounds(*k).0 < lo || bounds(*k).1 > hi);
+        // the result is unique, so what follows from the sum's bounds holds for it; it does not depend on how the cells are cut, which facts must not see
+        let ends = ks.iter().map(|k| bounds(*k));
+        let (a, z) = ends.fold((i64::MAX, i64::MIN), |x, y| (x.0.min(y.0), x.1.max(y.1)));
+        let (a, z) = (a.clamp(lo, hi), z.clamp(lo, hi));
         let domain: i64 = ks.iter().map(|k| bounds(*k).1 - bounds(*k).0 + 1).sum();
 
         let (quotient_view, result) =
@@ -266,22 +270,13 @@ impl Builder {
                     .as_ref()
                     .map(|v| v.iter().map(|h| value_of(*h)).collect::<Vec<i32>>());
                 let (key, value) = self.pair(&axes, tables, narrow(quotient), values.clone());
-                let (a, z) = ks
-                    .iter()
-                    .map(|k| bounds(*k))
-                    .fold((i64::MAX, i64::MIN), |x, y| (x.0.min(y.0), x.1.max(y.1)));
-                let (a, z) = (a..=z)
-                    .map(value_of)
-                    .fold((i64::MAX, i64::MIN), |(a, z), v| {
-                        (a.min(v.into()), z.max(v.into()))
-                    });
                 (
                     View::column(key, axes.len()),
                     Ranged {
                         view: View::column(value, axes.len()),
                         ints: values,
-                        lo: a,
-                        hi: z,
+                        lo,
+                        hi,
                     },
                 )
             } else {
@@ -293,7 +288,14 @@ impl Builder {
                 };
                 match function {
                     None => (view, clamped),
-                    Some(f) => (view, self.function(&axes, &clamped, lo, f)?),
+                    Some(f) => {
+                        let clamped = Ranged {
+                            lo: a,
+                            hi: z,
+                            ..clamped
+                        };
+                        (view, self.function(&axes, &clamped, lo, f)?)
+                    }
                 }
             };
         let rest = self.remainders(&axes, shifts, rest.as_deref());
@@ -309,7 +311,19 @@ impl Builder {
             scale,
         });
         self.relation("requantisation", &axes, terms);
-        Ok(result)
+        let (a, z) = match function {
+            None => (a, z),
+            Some(f) => {
+                let part = f[(a - lo) as usize..=(z - lo) as usize].iter();
+                let least = part.clone().min().copied().unwrap_or(0);
+                (least.into(), part.max().copied().unwrap_or(0).into())
+            }
+        };
+        Ok(Ranged {
+            lo: a,
+            hi: z,
+            ..result
+        })
     }
 
     /// Cells for `rnd(v, k)` of `v` in `[least, most]`, k by row, such that `2^k` times a cell can't wrap.

@@ -343,7 +343,8 @@ impl Builder {
                 .unwrap_or(0);
             best - i64::from(floors[usize::from(of(x))])
         });
-        let above = self.around(&rows.outer, 0, peak, above.as_deref());
+        let reach = peak.min((1 << bits).max(1i64 << (bits - 1 + most)) - 1);
+        let above = self.around(&rows.outer, 0, reach, above.as_deref());
         self.fits(peak + floor.hi + above.hi)?;
         let picked = self.pick(rows, true, chosen.as_deref())?;
         let terms = vec![
