@@ -1,6 +1,8 @@
 //! A world in memory: modules, accounts, an arbiter that knows the honest trace, and receipts signed like real ones.
 #![allow(dead_code, reason = "each test binary uses its own part of the world")]
 
+pub mod proofs;
+
 use std::sync::Arc;
 
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
@@ -246,7 +248,8 @@ impl World {
         let mut storage = MemoryStorage::default();
         storage.env.chain_id = CHAIN;
         storage.env.timestamp_ms = START_MS;
-        let modules = Modules::new(Arc::new(FakeArbiter));
+        let proofs = Arc::new(proofs::FakeProofs);
+        let modules = Modules::with_proofs(Arc::new(FakeArbiter), proofs);
         modules.genesis(&mut storage, &genesis).expect("genesis");
         for number in 1..=20 {
             storage.set_balance(account(number).address, U256::from(1_000_000 * ASSAY));
