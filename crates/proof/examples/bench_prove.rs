@@ -68,6 +68,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         inputs.push(Input {
             tensor: Tensor::new(dims.clone(), data)?,
             out: 1,
+            sampling: None,
         });
     }
     let (t, c) = (Instant::now(), cpu_seconds());

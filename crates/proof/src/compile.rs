@@ -36,6 +36,9 @@ pub(crate) struct Compiled {
     pub(crate) facts: Facts,
     /// The outputs, where they were computed.
     pub(crate) outputs: Option<Arc<Vec<i32>>>,
+    /// Integers of the nodes, where they were computed.
+    #[cfg(test)]
+    pub(crate) nodes: Vec<Option<Arc<Vec<i32>>>>,
 }
 
 impl Source<'_> {
@@ -57,6 +60,7 @@ impl Source<'_> {
             runs: self.runs,
             extent: self.extent,
             max_seq: self.structure.header.max_seq,
+            outputs: self.outputs.clone(),
             values: Vec::with_capacity(nodes.len()),
         };
         for (i, node) in nodes.iter().enumerate() {
@@ -84,6 +88,8 @@ impl Source<'_> {
         b.relation("the statement's outputs", &axes, terms);
         let (plan, data, facts) = b.finish(MIN_LOG);
         Ok(Compiled {
+            #[cfg(test)]
+            nodes: ctx.values.iter().map(|v| v.ints.clone()).collect(),
             plan,
             data,
             facts,

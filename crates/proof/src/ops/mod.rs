@@ -3,6 +3,7 @@
 mod argmax;
 mod conv;
 mod elementwise;
+mod language;
 mod linear;
 mod matmul;
 mod moves;
@@ -37,6 +38,8 @@ pub(crate) struct Context<'a> {
     pub(crate) extent: Extent,
     /// Most positions of a run: bounds of values must not depend on this run's.
     pub(crate) max_seq: u32,
+    /// The statement's outputs of all runs, where they are known.
+    pub(crate) outputs: Option<Arc<Vec<i32>>>,
     /// Values of the nodes so far.
     pub(crate) values: Vec<Value>,
 }
@@ -107,6 +110,9 @@ pub(crate) fn plan(b: &mut Builder, ctx: &Context<'_>, index: u32) -> Result<Val
     let op = op_name(&node.op);
     (b.node, b.op) = (index, op);
     let wrong = |why: String| unsupported(index, op, why);
+    if let Some(value) = language::plan(b, ctx, index)? {
+        return Ok(value);
+    }
     match &node.op {
         Op::Linear { weights, out } if node.inputs.len() == 1 => {
             linear::linear(b, ctx, node, *weights, out)

@@ -53,6 +53,10 @@ pub(crate) struct Builder {
     one: Option<PublicId>,
     /// Unit vectors of norms so far: by input, whether it is centred, and epsilon.
     pub(crate) units: HashMap<(u32, bool, u64), Ranged>,
+    /// Columns and those of their low limbs.
+    pub(crate) low_of: HashMap<ColumnId, ColumnId>,
+    /// Rows of a node by the exponent for some bits.
+    pub(crate) blocks: HashMap<(u32, u8), Ranged>,
 }
 
 impl Builder {
@@ -74,6 +78,8 @@ impl Builder {
             relations: Vec::new(),
             one: None,
             units: HashMap::new(),
+            low_of: HashMap::new(),
+            blocks: HashMap::new(),
         }
     }
 

@@ -5,7 +5,7 @@ mod weights;
 
 use std::sync::Arc;
 
-use assay_graph::{Data, Extent, Tensor};
+use assay_graph::{Data, Extent, Sampling, Tensor};
 use p3_field::PrimeCharacteristicRing;
 use rayon::prelude::*;
 
@@ -32,7 +32,7 @@ use crate::{
     reduce,
     relations::{self, Instance},
     shards::Shards,
-    statement::{Mode, Run, Statement},
+    statement::{Mode, Run, Statement, check_sampling},
     transcript::{Channel, Sender},
 };
 
@@ -54,6 +54,8 @@ pub struct Input {
     pub tensor: Tensor,
     /// Positions that answer; 1 for graphs that generate nothing.
     pub out: u32,
+    /// How tokens are sampled; only of language models, whose tensor holds prompt and answer without its last token.
+    pub sampling: Option<Sampling>,
 }
 
 /// Steps of a proof, for progress bars.
@@ -387,8 +389,14 @@ pub(crate) fn prove_tampered(
             output: Data::from_i32(out_ty.dtype, o)
                 .map(|d| d.to_bytes())
                 .unwrap_or_default(),
-            sampling: Vec::new(),
+            sampling: i.sampling.as_ref().map_or_else(Vec::new, Sampling::encode),
         });
+    let runs: Vec<Run> = runs.collect();
+    let each = inputs.iter().zip(said.chunks_exact(per_run)).zip(&runs);
+    for ((input, answer), run) in each {
+        check_sampling(structure, &run.sampling, &input.tensor.data.to_i32(), answer)
+            .map_err(|why| ProveError::Runs(why.into()))?;
+    }
     let _ = ty;
     let mode = if !key.committed.is_empty() {
         Mode::Committed
@@ -405,7 +413,7 @@ pub(crate) fn prove_tampered(
         },
         seq,
         out: first.out,
-        runs: runs.collect(),
+        runs,
         context: context.to_vec(),
     };
     if let Some(lie) = &mut tamper.columns {

@@ -95,6 +95,7 @@ fn input(seed: u64) -> Input {
     Input {
         tensor: Tensor::new(vec![6, 6, 1], Data::I8(data)).expect("a tensor"),
         out: 1,
+        sampling: None,
     }
 }
 

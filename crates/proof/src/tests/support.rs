@@ -37,6 +37,7 @@ pub(crate) fn inputs(graph: &Graph, seq: u32, runs: usize, seed: u64) -> Vec<Inp
             Input {
                 tensor: Tensor::new(dims.clone(), data).expect("a tensor"),
                 out: 1,
+                sampling: None,
             }
         })
         .collect()

@@ -1,0 +1,131 @@
+//! Operators of decoder-only language models (docs/graph.md, "Language models") and of greedy sampling.
+
+mod attention;
+mod exponents;
+mod greedy;
+mod linear;
+mod low;
+mod moves;
+mod wide;
+
+use assay_graph::{DType, Node, Op, Requant};
+
+use self::wide::clamped;
+use super::{Context, elementwise};
+use crate::{
+    error::PlanError,
+    plan::{builder::Builder, expr::Term, gadgets::Ranged, value::Value},
+};
+
+/// Whether a linear layer's accumulators are those of 16-bit integers.
+pub(crate) fn is_wide(ctx: &Context<'_>, node: &Node) -> bool {
+    let ty = node.inputs.first().and_then(|i| ctx.types.get(*i as usize));
+    ty.is_some_and(|t| t.dtype != DType::I8)
+}
+
+/// Whether only `reader` may read the node's value: what lies between logits and token, and scores, are no columns.
+fn may_read(op: &Op, reader: &Op) -> bool {
+    match op {
+        Op::Scores { .. } => matches!(reader, Op::CausalExp { .. }),
+        Op::Adjust { .. } => matches!(reader, Op::BlockMax { .. } | Op::Gap { .. }),
+        Op::BlockMax { .. } => matches!(reader, Op::BlockMax { .. } | Op::Gap { .. }),
+        Op::Gap { .. } => matches!(
+            reader,
+            Op::Census { .. } | Op::Mass { .. } | Op::Pick { .. }
+        ),
+        Op::Census { .. } => matches!(reader, Op::ReduceSum),
+        Op::Cut { .. } => matches!(reader, Op::Mass { .. } | Op::Pick { .. }),
+        Op::Mass { .. } => matches!(reader, Op::Pick { .. }),
+        _ => true,
+    }
+}
+
+/// Plans a node of a language model; none for others.
+pub(crate) fn plan(
+    b: &mut Builder,
+    ctx: &Context<'_>,
+    index: u32,
+) -> Result<Option<Value>, PlanError> {
+    let node = &ctx.nodes[index as usize];
+    for i in &node.inputs {
+        let from = ctx.nodes.get(*i as usize);
+        if from.is_some_and(|n| !may_read(&n.op, &node.op)) {
+            return Err(b.unsupported("an operand that is no tensor of the witness"));
+        }
+    }
+    let census = |i: &u32| matches!(ctx.nodes[*i as usize].op, Op::Census { .. });
+    let value = match &node.op {
+        Op::Linear { weights, out } if node.inputs.len() == 2 => {
+            exponents::linear(b, ctx, node, *weights, out)?
+        }
+        Op::Linear { weights, out } if is_wide(ctx, node) => {
+            linear::linear(b, ctx, node, *weights, out)?
+        }
+        Op::Add { left, out } if out.dtype == DType::I32 && out.shift == 0 => {
+            return add(b, ctx, node, *left, out);
+        }
+        Op::Lift { weights, out } => moves::lift(b, ctx, node, *weights, out)?,
+        Op::Rope { rows, out } => moves::rope(b, ctx, node, *rows, out)?,
+        Op::Mul { out } => moves::mul(b, ctx, node, out)?,
+        Op::Tail => moves::tail(b, ctx, node)?,
+        Op::Exponent { bits } => exponents::exponent(b, ctx, node, *bits)?,
+        Op::Normalise { out } => exponents::normalise(b, ctx, node, out)?,
+        Op::CausalExp { table, shifts } => attention::causal_exp(b, ctx, node, *table, shifts)?,
+        Op::Mix { bits, out, .. } => attention::mix(b, ctx, node, *bits, out)?,
+        Op::Pick { .. } => greedy::pick(b, ctx, node)?,
+        Op::ReduceSum if node.inputs.iter().any(census) => greedy::nothing(ctx, index),
+        Op::Scores { .. }
+        | Op::Adjust { .. }
+        | Op::BlockMax { .. }
+        | Op::Gap { .. }
+        | Op::Census { .. }
+        | Op::Cut { .. }
+        | Op::Mass { .. } => greedy::nothing(ctx, index),
+        _ => return Ok(None),
+    };
+    Ok(Some(value))
+}
+
+/// A sum of 32-bit integers that can saturate; none where it can't.
+fn add(
+    b: &mut Builder,
+    ctx: &Context<'_>,
+    node: &Node,
+    left: [u8; 2],
+    out: &Requant,
+) -> Result<Option<Value>, PlanError> {
+    let (x, y) = elementwise::aligned(b, ctx.operand(b, node, 0)?, ctx.operand(b, node, 1)?)?;
+    let ends = (i64::from(out.lo), i64::from(out.hi));
+    let (lo, hi) = (
+        (x.lo << left[0]) + (y.lo << left[1]),
+        (x.hi << left[0]) + (y.hi << left[1]),
+    );
+    if lo >= ends.0 && hi <= ends.1 {
+        return Ok(None);
+    }
+    let view = x
+        .view
+        .scaled(1 << left[0])
+        .plus(&y.view.scaled(1 << left[1]));
+    let ints = x.ints.as_ref().zip(y.ints.as_ref()).map(|(x, y)| {
+        let pairs = x.iter().zip(y.iter());
+        pairs
+            .map(|(x, y)| (i64::from(*x) << left[0]) + (i64::from(*y) << left[1]))
+            .collect::<Vec<i64>>()
+    });
+    let axes = x.factors();
+    let (h, z) = clamped(b, &axes, (lo, hi), ends, ints.as_deref())?;
+    b.fits((hi - h.h.lo).max(h.h.hi - lo))?;
+    let terms = vec![Term::linear(view.minus(&h.h.view))];
+    b.relation("clamp of a sum", &axes, terms);
+    let Ranged {
+        view, ints, lo, hi, ..
+    } = z;
+    Ok(Some(Value {
+        dims: x.dims.clone(),
+        view,
+        ints: ints.map(std::sync::Arc::new),
+        lo,
+        hi,
+    }))
+}
