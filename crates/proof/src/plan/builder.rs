@@ -27,7 +27,7 @@ impl Limits {
     pub(crate) fn for_values(values: usize) -> Self {
         let log = values.max(1).ilog2() as u8;
         Self {
-            limb: log.clamp(8, 16),
+            limb: log.saturating_sub(2).clamp(8, 16),
             function: 1 << log.clamp(13, 18),
         }
     }
@@ -139,6 +139,8 @@ impl Builder {
             shape: shape.to_vec(),
             cell,
             partner: None,
+            #[cfg(test)]
+            op: self.op,
         });
         if let Some(all) = &mut self.data {
             let data = data.unwrap_or_default();

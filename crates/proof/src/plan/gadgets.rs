@@ -1,6 +1,6 @@
 //! Gadgets: ranges, remainders and requantisation, of which operators are made. Each returns a view without constants; cells hold the signed integers themselves.
 
-use std::sync::Arc;
+use std::{cmp::Ordering, sync::Arc};
 
 use super::{
     Choice, Table, Tables,
@@ -42,6 +42,12 @@ fn rounded(v: i64, k: i64) -> i64 {
 
 const fn half(k: i64) -> i64 {
     if k == 0 { 0 } else { 1 << (k - 1) }
+}
+
+/// How far `v + half` and `2^k·h + r` can be apart for v in `[least, most]`, h in `[lo, hi]` and a rest r.
+fn reach((least, most): (i64, i64), k: i64, lo: i64, hi: i64) -> i64 {
+    let above = (hi << k) + (1 << k) - 1 - half(k) - least;
+    above.max(most + half(k) - (lo << k))
 }
 
 impl Shifts {
@@ -170,6 +176,33 @@ impl Builder {
                 hi,
             };
         }
+        // two digits, where the number of values is a product
+        let (count, most) = (hi - lo + 1, (1 << self.limits.limb) + 1);
+        let root = (count as u64).isqrt() as i64;
+        if let Some(f) = (root..=most).find(|f| count % f == 0 && count / f <= most) {
+            let (first, start) = (lo.div_euclid(f), lo.rem_euclid(f));
+            let digits = |v: i64| {
+                (
+                    (v - lo).div_euclid(f) + first,
+                    (v - lo).rem_euclid(f) + start,
+                )
+            };
+            let high = map(ints, |_, v| digits(v).0);
+            let low = map(ints, |_, v| digits(v).1);
+            let tables = Tables::One(self.range(first, count / f));
+            let high = self.column(axes, tables, narrow(high));
+            let tables = Tables::One(self.range(start, f));
+            let low = self.column(axes, tables, narrow(low));
+            let rank = axes.len();
+            return Ranged {
+                view: View::column(high, rank)
+                    .scaled(f)
+                    .plus(&View::column(low, rank)),
+                ints: narrow(ints.map(<[i64]>::to_vec)),
+                lo,
+                hi,
+            };
+        }
         let value = self.around(axes, lo, hi, ints);
         if value.lo < lo {
             let above = map(ints, |_, v| v - lo);
@@ -243,18 +276,24 @@ impl Builder {
         let ends = ks.iter().map(|k| bounds(*k));
         let (a, z) = ends.fold((i64::MAX, i64::MIN), |x, y| (x.0.min(y.0), x.1.max(y.1)));
         let (a, z) = (a.clamp(lo, hi), z.clamp(lo, hi));
+        let value_of = |h: i64| {
+            let y = h.clamp(lo, hi);
+            function.map_or(y as i32, |f| f[(y - lo) as usize])
+        };
         let domain: i64 = ks.iter().map(|k| bounds(*k).1 - bounds(*k).0 + 1).sum();
+        let slack = ks.iter().all(|k| {
+            let (a, z) = bounds(*k);
+            let wide = |v: i64| 2 * v.max(0);
+            let ends = (lo - wide(lo - a), hi + wide(z - hi));
+            self.fits(reach((least, most), *k, ends.0, ends.1)).is_ok()
+        });
 
         let (quotient_view, result) =
-            if (saturates || function.is_some()) && domain <= self.limits.function as i64 {
-                let value_of = |h: i64| {
-                    let y = h.clamp(lo, hi);
-                    function.map_or(y as i32, |f| f[(y - lo) as usize])
-                };
+            if (saturates || function.is_some()) && self.worth_a_table(domain, &axes, slack) {
                 // one table for each shift: its domain is what that shift can leave, so that 2^k·h can't wrap
                 for k in &ks {
                     let (a, z) = bounds(*k);
-                    self.fits((most + half(*k) - (a << k)).max(((z + 1) << k) - least))?;
+                    self.fits(reach((least, most), *k, a, z))?;
                 }
                 let tables = shifts.tables(|k| {
                     let (a, z) = bounds(k);
@@ -283,7 +322,14 @@ impl Builder {
                 let (view, clamped) = if saturates {
                     self.clamped(&axes, shifts, (least, most), (lo, hi), quotient.as_deref())?
                 } else {
-                    let y = self.quotients(&axes, shifts, (least, most), quotient.as_deref())?;
+                    let span = |k: i64, a: i64, z: i64| reach((least, most), k, a, z);
+                    let view = self.by_shift(&axes, shifts, bounds, span, quotient.as_deref())?;
+                    let y = Ranged {
+                        view,
+                        ints: narrow(quotient),
+                        lo: a,
+                        hi: z,
+                    };
                     (y.view.clone(), y)
                 };
                 match function {
@@ -326,57 +372,73 @@ impl Builder {
         })
     }
 
-    /// Cells for `rnd(v, k)` of `v` in `[least, most]`, k by row, such that `2^k` times a cell can't wrap.
-    fn quotients(
+    /// Whether a function of quotients should be a table: it costs its rows once, and a cell or two less for each element. `other` says whether the other way is open.
+    fn worth_a_table(&self, domain: i64, axes: &[usize], other: bool) -> bool {
+        let elements: usize = axes.iter().product();
+        let cheap = domain <= 2 * elements as i64 + 256;
+        domain <= self.limits.function as i64 && (cheap || !other)
+    }
+
+    /// Cells for integers of `of(k)`, k by row; ranges are wider than that only where `span(k, lo, hi)` allows it. A row has as many digits as its k needs, the rest of its cells are 0.
+    ///
+    /// # Errors
+    /// [`PlanError::Range`] where no range fits.
+    fn by_shift(
         &mut self,
         axes: &[usize],
         shifts: &Shifts,
-        (least, most): (i64, i64),
+        of: impl Fn(i64) -> (i64, i64),
+        span: impl Fn(i64, i64, i64) -> i64,
         ints: Option<&[i64]>,
-    ) -> Result<Ranged, PlanError> {
-        let ks = shifts.distinct();
+    ) -> Result<View, PlanError> {
         let limb = i64::from(self.limits.limb);
-        let bounds = |k: i64| (rounded(least, k), rounded(most, k));
-        let fits = |b: &Self, k: i64, a: i64, z: i64| {
-            b.fits((most + half(k) - (a << k)).max(((z + 1) << k) - least))
-        };
-        if let [k] = ks[..] {
-            let value = self.around(axes, bounds(k).0, bounds(k).1, ints);
-            fits(self, k, value.lo, value.hi)?;
-            return Ok(value);
-        }
-        // limbs below are the same for all rows, the range of the highest depends on the shift
-        let low = ks.iter().map(|k| bounds(*k).0).min().unwrap_or(0);
-        let high = ks.iter().map(|k| bounds(*k).1).max().unwrap_or(0);
-        let mut view = View::default();
-        let mut done = 0;
-        while (high >> done) - (low >> done) >= 1 << limb {
-            let tables = Tables::One(self.range(0, 1 << limb));
-            let id = self.column(
-                axes,
-                tables,
-                narrow(map(ints, |_, v| v >> done & ((1 << limb) - 1))),
-            );
-            view = view.plus(&View::column(id, axes.len()).scaled(1 << done));
-            done += limb;
+        // shift of the highest digit, its least value and the number of its values
+        let mut ends: Vec<(i64, [i64; 3])> = Vec::new();
+        for k in shifts.distinct() {
+            let (a, z) = of(k);
+            let mut done = 0;
+            while (z >> done) - (a >> done) >= 1 << limb {
+                done += limb;
+            }
+            let (first, len) = (a >> done, (z >> done) - (a >> done) + 1);
+            let fits = |len: i64| self.fits(span(k, first << done, ((first + len) << done) - 1));
+            let wide = (len as u64).next_power_of_two() as i64;
+            let len = if fits(wide).is_ok() { wide } else { len };
+            if let Err(e) = fits(len) {
+                let one = matches!(shifts, Shifts::All(_)) && self.fits(span(k, a, z)).is_ok();
+                return if one {
+                    Ok(self.exact(axes, a, z, ints).view)
+                } else {
+                    Err(e)
+                };
+            }
+            ends.push((k, [done, first, len]));
         }
         let end = |k: i64| {
-            let (a, z) = bounds(k);
-            let len = (((z >> done) - (a >> done) + 1) as u64).next_power_of_two() as i64;
-            (a >> done, len)
+            let found = ends.iter().find(|e| e.0 == k);
+            found.map_or([0, 0, 1], |e| e.1)
         };
-        let tables = shifts.tables(|k| self.range(end(k).0, end(k).1));
-        let top = self.column(axes, tables, narrow(map(ints, |_, v| v >> done)));
-        for k in &ks {
-            let (a, len) = end(*k);
-            fits(self, *k, a << done, ((a + len) << done) - 1)?;
+        let last = ends.iter().map(|e| e.1[0]).max().unwrap_or(0);
+        let each = shifts.each(axes);
+        let mut view = View::default();
+        for at in (0..=last).step_by(limb as usize) {
+            let tables = shifts.tables(|k| {
+                let [done, first, len] = end(k);
+                match at.cmp(&done) {
+                    Ordering::Less => self.range(0, 1 << limb),
+                    Ordering::Equal => self.range(first, len),
+                    Ordering::Greater => self.range(0, 1),
+                }
+            });
+            let part = map(ints, |i, v| match at.cmp(&end(each(i))[0]) {
+                Ordering::Less => v >> at & ((1 << limb) - 1),
+                Ordering::Equal => v >> at,
+                Ordering::Greater => 0,
+            });
+            let id = self.column(axes, tables, narrow(part));
+            view = view.plus(&View::column(id, axes.len()).scaled(1 << at));
         }
-        Ok(Ranged {
-            view: view.plus(&View::column(top, axes.len()).scaled(1 << done)),
-            ints: narrow(ints.map(<[i64]>::to_vec)),
-            lo: low,
-            hi: high,
-        })
+        Ok(view)
     }
 
     /// Quotient and its clamp to `[lo, hi]`: `h = y + over − under`, and y is at a bound where one of them is not 0.
@@ -392,43 +454,40 @@ impl Builder {
         let y = self.exact(axes, lo, hi, clamped.as_deref());
         let mut view = y.view.clone();
         let ks = shifts.distinct();
-        let high = ks.iter().map(|k| rounded(most, *k)).max().unwrap_or(0);
-        let low = ks.iter().map(|k| rounded(least, *k)).min().unwrap_or(0);
-        let most_k = ks.last().copied().unwrap_or(0);
-        let (mut top, mut bottom) = (hi, lo);
-        if high > hi {
+        if ks.iter().any(|k| rounded(most, *k) > hi) {
             let excess = map(quotient, |_, h| (h - hi).max(0));
-            let over = self.around(axes, 0, high - hi, excess.as_deref());
-            top = hi + over.hi;
-            view = view.plus(&over.view);
+            let of = |k: i64| (0, (rounded(most, k) - hi).max(0));
+            let span = |k: i64, _: i64, z: i64| reach((least, most), k, lo, hi + z);
+            let over = self.by_shift(axes, shifts, of, span, excess.as_deref())?;
+            view = view.plus(&over);
             let terms = vec![
-                Term::linear(over.view.scaled(hi)),
+                Term::linear(over.scaled(hi)),
                 Term::Product {
                     coefficient: -1,
                     sums: vec![],
-                    a: over.view.clone(),
+                    a: over,
                     b: y.view.clone(),
                 },
             ];
             self.relation("above the range only at its end", axes, terms);
         }
-        if low < lo {
+        if ks.iter().any(|k| rounded(least, *k) < lo) {
             let lack = map(quotient, |_, h| (lo - h).max(0));
-            let under = self.around(axes, 0, lo - low, lack.as_deref());
-            bottom = lo - under.hi;
-            view = view.minus(&under.view);
+            let of = |k: i64| (0, (lo - rounded(least, k)).max(0));
+            let span = |k: i64, _: i64, z: i64| reach((least, most), k, lo - z, hi);
+            let under = self.by_shift(axes, shifts, of, span, lack.as_deref())?;
+            view = view.minus(&under);
             let terms = vec![
-                Term::linear(under.view.scaled(-lo)),
+                Term::linear(under.scaled(-lo)),
                 Term::Product {
                     coefficient: 1,
                     sums: vec![],
-                    a: under.view.clone(),
+                    a: under,
                     b: y.view.clone(),
                 },
             ];
             self.relation("below the range only at its end", axes, terms);
         }
-        self.fits((most + half(most_k) - (bottom << most_k)).max(((top + 1) << most_k) - least))?;
         Ok((view, y))
     }
 

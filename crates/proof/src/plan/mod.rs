@@ -70,6 +70,9 @@ pub(crate) struct Column {
     pub(crate) cell: Cell,
     /// The column that holds the values that belong to these keys.
     pub(crate) partner: Option<ColumnId>,
+    /// Operator that it belongs to.
+    #[cfg(test)]
+    pub(crate) op: &'static str,
 }
 
 /// Which part of a constant a weight tensor holds.
