@@ -13,7 +13,7 @@ use assay_proof::{Key, Mode, Proof, Run, Statement, verify};
 
 use crate::arbiter::extent;
 
-/// Gas of a verification beyond its bytes. Prices here: 25 gas per microsecond measured (docs/benchmarks.md, "proofs on chain"), rounded up.
+/// Gas of a verification beyond its bytes. Prices here: 25 gas per microsecond measured (docs/chain.md, "Gas of a proof"), rounded up.
 const GAS_PROOF: u64 = 25_000;
 /// Gas per byte of the key: decoding, hashing, planning.
 const GAS_PER_KEY_BYTE: u64 = 16;

@@ -95,6 +95,41 @@ const SENTENCES: &[(&str, &str)] = &[
         "IncludeByPassed",
         "receipt had to be on the chain by {includeBy}, it is {now}",
     ),
+    (
+        "ProofRequired",
+        "claim {claimId} is of tier zk: it becomes final by a proof, and by nothing else",
+    ),
+    (
+        "ProofMismatch",
+        "the proof is about something else: its {field} is {have}, the claim's {want}",
+    ),
+    ("ProofRefused", "proof refused: {reason}"),
+    (
+        "ProofTooLong",
+        "proof of {length} bytes, at most {limit} are read",
+    ),
+    ("NoProofKey", "model {modelId} has no proof key"),
+    (
+        "ProofKeyNotUsable",
+        "the proof key of model {modelId} counts from {usableFrom} on (it is {now}) and with {needed} attesters (it has {attesters})",
+    ),
+    ("ProofKeyRefused", "proof key refused: {reason}"),
+    (
+        "ProofKeyFixed",
+        "model {modelId} has the proof key {keyId} for ever",
+    ),
+    (
+        "ProofKeyModel",
+        "the proof key belongs to model {have}, not to {want}",
+    ),
+    (
+        "WrongProofKey",
+        "the model's proof key is {want}, not {have}",
+    ),
+    (
+        "AlreadyAttested",
+        "{operator} has attested proof key {keyId} already",
+    ),
     ("NotFinal", "window is open until {deadline}, it is {now}"),
     ("OpenDisputes", "{count} disputes are open"),
     ("WrongBond", "bond is {have} wei, {need} needed exactly"),

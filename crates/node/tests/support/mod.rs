@@ -42,9 +42,7 @@ impl Arbiter for NoModels {
 }
 
 pub fn modules() -> Arc<Modules> {
-    Arc::new(Modules {
-        arbiter: Arc::new(NoModels),
-    })
+    Arc::new(Modules::new(Arc::new(NoModels)))
 }
 
 /// A key with an address; `seed` counts from 1.
