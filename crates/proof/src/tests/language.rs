@@ -2,15 +2,174 @@
 
 use std::sync::Arc;
 
-use assay_graph::{Graph, Statement, eval};
+use assay_graph::{
+    DType, Dim, Extent, Graph, GraphBuilder, Header, Op, Requant, Statement, TensorType, WeightRow,
+    eval,
+};
 
 use super::support::compiled;
-use crate::{Input, ProvingKey, oracle};
+use crate::{Input, ProvingKey, compile::Source, oracle, plan::facts::Facts};
 
 #[path = "../../../graph/tests/common/mod.rs"]
 mod common;
 
-use common::{generate, language_graph};
+use common::{Rng, VOCABULARY, generate, sampler};
+
+fn limited(shift: i8, dtype: DType, most: i32) -> Requant {
+    Requant {
+        shift,
+        dtype,
+        lo: -most,
+        hi: most,
+    }
+}
+
+/// Rows of 16-bit weights.
+fn rows(rng: &mut Rng, n: usize, cols: usize, shift: (i64, i64)) -> Vec<WeightRow> {
+    let mut row = || WeightRow {
+        shift: rng.range(shift.0, shift.1) as i8,
+        bias: rng.range(-3000, 3000),
+        values: (0..cols).map(|_| rng.range(-2500, 2500)).collect(),
+    };
+    (0..n).map(|_| row()).collect()
+}
+
+/// A decoder with the proportions of real ones: two query heads for each key head, accumulators beyond the field, products of 28 bits.
+fn decoder(seed: u64, layers: usize) -> Graph {
+    let mut rng = Rng(seed | 1);
+    let mut b = GraphBuilder::new(Header {
+        max_seq: 40,
+        block_bits: 10,
+    });
+    let (d, heads, kv, size, inner) = (32usize, 4u16, 2u16, 8usize, 48usize);
+    let ty = TensorType {
+        dtype: DType::I32,
+        shape: vec![Dim::Seq],
+        lo: 0,
+        hi: VOCABULARY as i32 - 1,
+    };
+    let tokens = b.input(ty).expect("tokens");
+    let words = rows(&mut rng, VOCABULARY as usize, d, (13, 15));
+    let words = b.weights(DType::I16, &words).expect("words");
+    let residual = limited(0, DType::I32, (1 << 29) - 1);
+    let op = Op::Lift {
+        weights: words,
+        out: limited(-12, DType::I32, (1 << 29) - 1),
+    };
+    let mut h = b.push("words", op, &[tokens], true).expect("words");
+    let angles: Vec<i32> = (0..40usize)
+        .flat_map(|t| {
+            let turn = move |i: usize| t as f64 / 50f64.powf(i as f64 / (size / 2) as f64);
+            let cos = (0..size / 2).map(move |i| (16384.0 * turn(i).cos()).round() as i32);
+            cos.chain((0..size / 2).map(move |i| (16384.0 * turn(i).sin()).round() as i32))
+        })
+        .collect();
+    let angles = b.rows(DType::I16, size, &angles).expect("angles");
+    let exp = (0..256).map(|i| match i {
+        255 => 0,
+        _ => (2048.0 * (-f64::from(i) / 16.0).exp2()).round() as i32,
+    });
+    let exp = b
+        .table(DType::I16, &exp.collect::<Vec<_>>())
+        .expect("table");
+    let silu = (-32768..32768).map(|x| {
+        let v = f64::from(x) / 256.0;
+        (256.0 * v / (1.0 + (-v).exp())).round() as i32
+    });
+    let silu = b
+        .table(DType::I16, &silu.collect::<Vec<_>>())
+        .expect("table");
+    let norm = |b: &mut GraphBuilder, rng: &mut Rng, x| {
+        let gains: Vec<(i16, i32)> = (0..d).map(|_| (rng.range(4000, 30000) as i16, 0)).collect();
+        let params = b.norm(&gains).expect("gains");
+        let op = Op::RmsNorm {
+            params,
+            eps: 3,
+            out: limited(15, DType::I16, 32639),
+        };
+        b.push("norm", op, &[x], false).expect("norm")
+    };
+    let linear = |b: &mut GraphBuilder, rows: &[WeightRow], x: &[u32], out: Requant| {
+        let weights = b.weights(DType::I16, rows).expect("weights");
+        let op = Op::Linear { weights, out };
+        b.push("linear", op, x, false).expect("linear")
+    };
+    let put = |b: &mut GraphBuilder, op: Op, x: &[u32]| b.push("node", op, x, false).expect("node");
+    let turn = |most| Op::Rope {
+        rows: angles,
+        out: limited(17, DType::I16, most),
+    };
+    let add = Op::Add {
+        left: [0, 0],
+        out: residual,
+    };
+    for layer in 0..layers {
+        let z = norm(&mut b, &mut rng, h);
+        let width = usize::from(kv) * size;
+        let q = rows(&mut rng, d, d, (12, 15));
+        let q = linear(&mut b, &q, &[z], limited(0, DType::I16, 32639));
+        let k = rows(&mut rng, width, d, (13, 15));
+        let k = linear(&mut b, &k, &[z], limited(0, DType::I16, 32639));
+        let v = rows(&mut rng, width, d, (17, 18));
+        let v = linear(&mut b, &v, &[z], limited(0, DType::I16, 2032));
+        let q = put(&mut b, turn(4095), &[q]);
+        let k = put(&mut b, turn(2047), &[k]);
+        let s = put(
+            &mut b,
+            Op::Scores {
+                heads,
+                kv_heads: kv,
+            },
+            &[q, k],
+        );
+        let e = Op::CausalExp {
+            table: exp,
+            shifts: if layer == 0 {
+                vec![16, 14, 17, 15]
+            } else {
+                vec![0, 0, 0, 0]
+            },
+        };
+        let e = put(&mut b, e, &[s]);
+        let v = put(&mut b, Op::Transpose { perm: vec![1, 0] }, &[v]);
+        let mix = Op::Mix {
+            kv_heads: kv,
+            bits: 4,
+            out: limited(0, DType::I16, 32512),
+        };
+        let o = put(&mut b, mix, &[e, v]);
+        let w = rows(&mut rng, d, d, (8, 11));
+        let o = linear(&mut b, &w, &[o], limited(0, DType::I32, 520_093_696));
+        h = put(&mut b, add.clone(), &[h, o]);
+        let z = norm(&mut b, &mut rng, h);
+        let g = rows(&mut rng, inner, d, (13, 15));
+        let g = linear(&mut b, &g, &[z], limited(0, DType::I16, 32639));
+        let u = rows(&mut rng, inner, d, (14, 16));
+        let u = linear(&mut b, &u, &[z], limited(0, DType::I16, 8128));
+        let a = put(&mut b, Op::Lookup { table: silu }, &[g]);
+        let product = Op::Mul {
+            out: limited(0, DType::I32, 1 << 28),
+        };
+        let p = put(&mut b, product, &[a, u]);
+        let x = put(&mut b, Op::Exponent { bits: 14 }, &[p]);
+        let normalise = Op::Normalise {
+            out: limited(0, DType::I16, 16384),
+        };
+        let n = put(&mut b, normalise, &[p, x]);
+        let w = rows(&mut rng, d, inner, (19, 22));
+        let f = linear(&mut b, &w, &[n, x], limited(0, DType::I32, 520_093_696));
+        h = b.push("add", add.clone(), &[h, f], true).expect("add");
+    }
+    let t = put(&mut b, Op::Tail, &[h]);
+    let z = norm(&mut b, &mut rng, t);
+    let head = Op::Linear {
+        weights: words,
+        out: limited(0, DType::I16, 32639),
+    };
+    let logits = put(&mut b, head, &[z]);
+    sampler(&mut b, logits, tokens, [16, 24, 20]);
+    b.finish().expect("a graph")
+}
 
 fn input(graph: &Graph, prompt: &[i32], out: u32) -> (Input, Vec<i32>) {
     let statement = Statement::default();
@@ -28,7 +187,7 @@ fn input(graph: &Graph, prompt: &[i32], out: u32) -> (Input, Vec<i32>) {
 
 #[test]
 fn a_decoder_answers_greedily() {
-    let graph = Arc::new(language_graph(7, 2, 40));
+    let graph = Arc::new(decoder(7, 2));
     let (input, answer) = input(&graph, &[1, 7, 30, 2, 66], 3);
     let key = ProvingKey::direct(Arc::clone(&graph)).expect("a key");
     let compiled = compiled(&key, std::slice::from_ref(&input));
@@ -47,4 +206,84 @@ fn a_decoder_answers_greedily() {
     }
     let data = compiled.data.expect("cells");
     assert_eq!(oracle::check(&compiled.plan, graph.consts(), &data), Ok(()));
+}
+
+/// Sizes of SmolLM2's plan without data; needs the model.
+#[test]
+#[ignore = "needs a model file"]
+fn sizes_of_a_real_model() {
+    let Ok(path) = std::env::var("ASSAY_GRAPH") else {
+        return;
+    };
+    let bytes = std::fs::read(path).expect("a file");
+    let graph = Arc::new(Graph::from_bytes(&bytes).expect("a graph"));
+    let start = std::time::Instant::now();
+    let key = ProvingKey::direct(Arc::clone(&graph)).expect("a key");
+    println!("key {:?}, {} facts", start.elapsed(), key.key.facts.len());
+    for (seq, out) in [(16, 8), (64, 16), (128, 32)] {
+        let source = Source {
+            structure: &key.key.structure,
+            consts: None,
+            runs: 1,
+            extent: Extent { seq, out },
+            inputs: Arc::new(vec![1; seq as usize]),
+            outputs: None,
+        };
+        let facts = Facts::Replay {
+            facts: Arc::clone(&key.key.facts),
+            next: 0,
+        };
+        let start = std::time::Instant::now();
+        let plan = match source.compile(facts, false) {
+            Ok(c) => c.plan,
+            Err(e) => {
+                println!("T = {seq}: {e}");
+                continue;
+            }
+        };
+        let cells = |c: &crate::plan::Column| c.shape.iter().product::<usize>();
+        let mut by_op: std::collections::BTreeMap<&str, (usize, usize)> = Default::default();
+        println!(
+            "T = {seq}, {out} answer, {:?}: cells {} = 2^{:.2}, lookups {}, tables {} rows {}, columns {}, relations {}, witness 2^{}, leaves 2^{}",
+            start.elapsed(),
+            plan.columns.iter().map(cells).sum::<usize>(),
+            (plan.columns.iter().map(cells).sum::<usize>() as f64).log2(),
+            plan.leaf_columns
+                .iter()
+                .map(|c| cells(&plan.columns[*c]))
+                .sum::<usize>(),
+            plan.tables.len(),
+            plan.tables
+                .iter()
+                .map(crate::plan::Table::len)
+                .sum::<usize>(),
+            plan.columns.len(),
+            plan.relations.len(),
+            plan.witness.log,
+            plan.leaf_log,
+        );
+        let mut products = (0usize, 0usize);
+        for r in &plan.relations {
+            for t in &r.terms {
+                if let crate::plan::expr::Term::Product { sums, a, b, .. } = t {
+                    let lens: Vec<usize> = r.axes.iter().chain(sums).copied().collect();
+                    let cube: usize = (0..lens.len())
+                        .filter(|l| a.mentions(*l) && b.mentions(*l))
+                        .map(|l| lens[l].next_power_of_two())
+                        .product();
+                    products = (products.0 + 1, products.1 + cube);
+                }
+            }
+        }
+        println!("  products {} with {} elements", products.0, products.1);
+        for c in &plan.columns {
+            let (op, n) = (c.op, cells(c));
+            let e = by_op.entry(op).or_default();
+            e.0 += n;
+            e.1 += usize::from(matches!(c.cell, crate::plan::Cell::Key(_))) * n;
+        }
+        for (op, (n, keys)) in by_op {
+            println!("  {op}: {n} cells, {keys} lookups");
+        }
+    }
 }

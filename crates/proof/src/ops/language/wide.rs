@@ -109,10 +109,16 @@ pub(crate) fn tight(
         let id = b.column(axes, Tables::One(Choice { table, offset }), cells);
         View::column(id, axes.len())
     };
-    while (hi >> done) - (lo >> done) >= 1 << limb {
-        let cells = narrow(&|v| v >> done & ((1 << limb) - 1));
-        view = view.plus(&column(b, 0, 1 << limb, cells).scaled(1 << done));
-        done += limb;
+    // the highest limb is as large as can be, so that its unit is small
+    let mut below = (bits(hi - lo) - limb).max(0);
+    while (hi >> below) - (lo >> below) >= 1 << limb {
+        below += 1;
+    }
+    while done < below {
+        let width = limb.min(below - done);
+        let cells = narrow(&|v| v >> done & ((1 << width) - 1));
+        view = view.plus(&column(b, 0, 1 << width, cells).scaled(1 << done));
+        done += width;
     }
     let (first, last) = (lo >> done, hi >> done);
     let top = column(b, first, last - first + 1, narrow(&|v| v >> done));
