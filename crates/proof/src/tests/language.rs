@@ -8,7 +8,9 @@ use assay_graph::{
 };
 
 use super::support::compiled;
-use crate::{Input, ProvingKey, compile::Source, oracle, plan::facts::Facts};
+use crate::{
+    Input, ProvingKey, compile::Source, oracle, plan::facts::Facts, prove, verify, verify_direct,
+};
 
 #[path = "../../../graph/tests/common/mod.rs"]
 mod common;
@@ -284,6 +286,55 @@ fn sizes_of_a_real_model() {
         }
         for (op, (n, keys)) in by_op {
             println!("  {op}: {n} cells, {keys} lookups");
+        }
+    }
+}
+
+#[test]
+fn answers_are_proven_in_both_modes() {
+    let graph = Arc::new(decoder(7, 2));
+    let (first, _) = input(&graph, &[1, 7, 30, 2, 66], 3);
+    let (second, _) = input(&graph, &[9, 8, 69, 0, 33], 3);
+    let inputs = [first, second];
+    let key = ProvingKey::new(Arc::clone(&graph)).expect("a key");
+    let proof = prove(&key, &inputs, b"context", &mut |_| {}).expect("a proof");
+    verify(key.key(), &proof).expect("verifies");
+    for change in [
+        |s: &mut crate::Statement| s.runs[1].sampling[5] = 1,
+        |s: &mut crate::Statement| s.runs[0].sampling.clear(),
+        |s: &mut crate::Statement| s.runs[0].input.swap(0, 4),
+        |s: &mut crate::Statement| s.runs[0].output.swap(4, 8),
+        |s: &mut crate::Statement| s.runs[1].output[8] ^= 1,
+    ] {
+        let mut lie = proof.clone();
+        change(&mut lie.statement);
+        assert!(verify(key.key(), &lie).is_err());
+    }
+    let key = ProvingKey::direct(Arc::clone(&graph)).expect("a key");
+    let proof = prove(&key, &inputs[..1], b"", &mut |_| {}).expect("a proof");
+    verify_direct(&graph, &proof).expect("verifies directly");
+}
+
+/// Cells that are changed one at a time are noticed, whatever their column.
+#[test]
+fn every_column_is_bound() {
+    let graph = Arc::new(decoder(11, 1));
+    let (input, _) = input(&graph, &[1, 7, 30], 2);
+    let key = ProvingKey::direct(Arc::clone(&graph)).expect("a key");
+    let compiled = compiled(&key, std::slice::from_ref(&input));
+    let data = compiled.data.expect("cells");
+    let plan = &compiled.plan;
+    let mut rng = Rng(5);
+    for column in 0..data.len() {
+        for _ in 0..2 {
+            let at = rng.range(0, data[column].len() as i64 - 1) as usize;
+            let mut lie = data.clone();
+            lie[column][at] += if rng.range(0, 1) == 0 { 1 } else { -1 };
+            assert!(
+                oracle::check(plan, graph.consts(), &lie).is_err(),
+                "column {column} ({}) cell {at}",
+                plan.columns[column].op
+            );
         }
     }
 }

@@ -313,6 +313,8 @@ pub(crate) fn linear(
             v
         }
     };
+    let (lo, hi) = (i64::from(out.lo), i64::from(out.hi));
+    let saturates = -peak < lo || peak > hi;
     let mut ys = Vec::new();
     let mut carry: Option<Ranged> = None;
     for (i, g_limb) in limbs.iter().enumerate() {
@@ -320,8 +322,11 @@ pub(crate) fn linear(
             .as_ref()
             .map(|y| y.iter().map(|y| digit(i, *y)).collect::<Vec<i64>>());
         let last = i + 1 == count;
-        let limb = if last {
-            let half = 1i64 << bits(peak >> (base * i as i64));
+        let at = base * i as i64;
+        let limb = if last && saturates {
+            b.exact(&axes, (-peak) >> at, peak >> at, cells.as_deref())
+        } else if last {
+            let half = 1i64 << bits(peak >> at);
             b.around(&axes, -half, half - 1, cells.as_deref())
         } else {
             b.around(&axes, 0, (1 << base) - 1, cells.as_deref())
@@ -371,21 +376,20 @@ pub(crate) fn linear(
         ys.push(limb.view);
     }
     let view = joined(&ys, base);
-    let (lo, hi) = (i64::from(out.lo), i64::from(out.hi));
-    let result = if -peak >= lo && peak <= hi {
+    let result = if saturates {
+        let (h, clamped) = clamped(b, &axes, (-peak, peak), (lo, hi), y.as_deref())?;
+        let reach = peak + (1 << (base * (count as i64 - 1)));
+        b.fits(reach + h.h.hi.max(-h.h.lo))?;
+        let terms = vec![Term::linear(view.minus(&h.h.view))];
+        b.relation("clamp of a quotient", &axes, terms);
+        clamped
+    } else {
         Ranged {
             view,
             ints: y.map(|v| v.into_iter().map(|v| v as i32).collect()),
             lo: -peak,
             hi: peak,
         }
-    } else {
-        let (h, clamped) = clamped(b, &axes, (-peak, peak), (lo, hi), y.as_deref())?;
-        let reach = 1i64 << (bits(peak) + 1);
-        b.fits(reach + h.h.hi.max(-h.h.lo))?;
-        let terms = vec![Term::linear(view.minus(&h.h.view))];
-        b.relation("clamp of a quotient", &axes, terms);
-        clamped
     };
     Ok(Value {
         dims: layer.dims,

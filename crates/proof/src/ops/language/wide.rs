@@ -377,11 +377,14 @@ pub(crate) fn clamped(
     let y = exactly(b, axes, (lo, hi), clamped.as_deref());
     let excess: Option<Vec<i64>> = ints.map(|v| v.iter().map(|v| v - v.clamp(&lo, &hi)).collect());
     let half = 1i64 << bits((most - hi).max(lo - least).max(1));
+    // powers of two share tables; where they would pass the field the range is that of honest runs
+    let most_of = MODULUS - 1;
+    let whole = hi + half - least <= most_of && most - (lo - half) <= most_of;
+    let half_of = |excess: i64| if whole { half } else { excess };
     let (mut least_e, mut most_e) = (
-        if least < lo { -half } else { 0 },
-        if most > hi { half } else { 1 },
+        if least < lo { -half_of(lo - least) } else { 0 },
+        if most > hi { half_of(most - hi + 1) } else { 1 },
     );
-    let far = (lo + least_e, hi + most_e - 1);
     let limb = i64::from(b.limits.limb);
     let (mut e, mut done) = (View::default(), 0);
     while most_e - least_e > 1 << limb {
@@ -407,6 +410,7 @@ pub(crate) fn clamped(
     let images = excess
         .as_ref()
         .map(|v| narrow(v, &|v| if v < 0 { lo } else { hi }));
+    let far = (lo + (least_e << done), hi + (most_e << done) - 1);
     let (key, end) = b.pair(axes, tables, keys, images);
     e = e.plus(&View::column(key, rank).scaled(1 << done));
     let terms = vec![Term::Product {
