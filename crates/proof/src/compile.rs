@@ -27,6 +27,8 @@ pub(crate) struct Source<'a> {
     pub(crate) inputs: Arc<Vec<i32>>,
     /// Outputs of all runs; a prover may leave them out to learn them.
     pub(crate) outputs: Option<Arc<Vec<i32>>>,
+    /// Whether the plan is for calm runs, see [`Limits`].
+    pub(crate) calm: bool,
 }
 
 /// A plan and, on the prover's side, the cells of its columns.
@@ -36,6 +38,8 @@ pub(crate) struct Compiled {
     pub(crate) facts: Facts,
     /// The outputs, where they were computed.
     pub(crate) outputs: Option<Arc<Vec<i32>>>,
+    /// Whether the run is not one that a calm plan is for.
+    pub(crate) restless: bool,
     /// Integers of the nodes, where they were computed.
     #[cfg(test)]
     pub(crate) nodes: Vec<Option<Arc<Vec<i32>>>>,
@@ -51,7 +55,7 @@ impl Source<'_> {
             ..
         } = self.structure;
         let values: usize = types.iter().map(|t| t.len(self.extent)).sum::<usize>() * self.runs;
-        let mut b = Builder::new(facts, Limits::for_values(values), prover);
+        let mut b = Builder::new(facts, Limits::for_values(values, self.calm), prover);
         let mut ctx = Context {
             nodes,
             types,
@@ -86,10 +90,12 @@ impl Source<'_> {
                 .minus(&View::of(Operand::Public(public), axes.len())),
         )];
         b.relation("the statement's outputs", &axes, terms);
+        let restless = b.restless;
         let (plan, data, facts) = b.finish(MIN_LOG);
         Ok(Compiled {
             #[cfg(test)]
             nodes: ctx.values.iter().map(|v| v.ints.clone()).collect(),
+            restless,
             plan,
             data,
             facts,

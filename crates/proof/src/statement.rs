@@ -41,6 +41,8 @@ pub struct Statement {
     pub model_id: [u8; 32],
     /// The key, see [`crate::Key::id`]; zero in direct mode.
     pub key_id: [u8; 32],
+    /// Whether the proof is of the shorter form for runs in which no clamp acts and carries are short. It says the same.
+    pub calm: bool,
     /// Positions of each run.
     pub seq: u32,
     /// Positions that answer.
@@ -96,7 +98,7 @@ impl Statement {
         let mut out = Vec::new();
         out.extend_from_slice(&VERSION.to_le_bytes());
         out.extend_from_slice(&PARAM_SET.to_le_bytes());
-        out.push(self.mode as u8);
+        out.push(self.mode as u8 | u8::from(self.calm) << 1);
         out.extend_from_slice(&self.model_id);
         out.extend_from_slice(&self.key_id);
         out.extend_from_slice(&self.seq.to_le_bytes());
@@ -128,9 +130,11 @@ impl Statement {
         };
         known("version", r.u16()?.into(), VERSION.into())?;
         known("parameter set", r.u16()?.into(), PARAM_SET.into())?;
-        let mode = match r.number::<1>()? {
-            [0] => Mode::Committed,
-            [1] => Mode::Direct,
+        let (mode, calm) = match r.number::<1>()? {
+            [0] => (Mode::Committed, false),
+            [1] => (Mode::Direct, false),
+            [2] => (Mode::Committed, true),
+            [3] => (Mode::Direct, true),
             [other] => {
                 return Err(VerifyError::Unknown {
                     what: "mode",
@@ -168,6 +172,7 @@ impl Statement {
                 mode,
                 model_id,
                 key_id,
+                calm,
                 seq,
                 out,
                 runs,

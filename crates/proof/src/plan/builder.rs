@@ -20,15 +20,18 @@ pub(crate) struct Limits {
     pub(crate) limb: u8,
     /// Functions of up to so many rows are tables.
     pub(crate) function: usize,
+    /// Whether the plan is for runs in which no clamp acts and carries are short: it needs fewer cells, and says the same of them.
+    pub(crate) calm: bool,
 }
 
 impl Limits {
     /// For a run of about `values` elements of nodes: tables should cost no more than what is looked up in them.
-    pub(crate) fn for_values(values: usize) -> Self {
+    pub(crate) fn for_values(values: usize, calm: bool) -> Self {
         let log = values.max(1).ilog2() as u8;
         Self {
             limb: log.saturating_sub(2).clamp(8, 16),
             function: 1 << log.clamp(13, 18),
+            calm,
         }
     }
 }
@@ -53,6 +56,8 @@ pub(crate) struct Builder {
     one: Option<PublicId>,
     /// Unit vectors of norms so far: by input, whether it is centred, and epsilon.
     pub(crate) units: HashMap<(u32, bool, u64), Ranged>,
+    /// Whether the run is not one that a calm plan is for.
+    pub(crate) restless: bool,
     /// Columns and those of their low limbs.
     pub(crate) low_of: HashMap<ColumnId, ColumnId>,
     /// Rows of a node by the exponent for some bits.
@@ -78,6 +83,7 @@ impl Builder {
             relations: Vec::new(),
             one: None,
             units: HashMap::new(),
+            restless: false,
             low_of: HashMap::new(),
             blocks: HashMap::new(),
         }
@@ -195,6 +201,16 @@ impl Builder {
         }
     }
 
+    /// Whether a column's cells are keys of one table without values.
+    pub(crate) fn is_range(&self, id: ColumnId) -> bool {
+        match &self.columns[id].cell {
+            Cell::Key(Tables::One(choice)) => {
+                matches!(self.tables[choice.table], Table::Range { .. })
+            }
+            _ => false,
+        }
+    }
+
     /// A view's integers over labels of these lengths, on the prover's side; none where it reads weights.
     pub(crate) fn evaluate(&self, view: &View, axes: &[usize]) -> Option<Vec<i64>> {
         let data = self.data.as_ref()?;
@@ -242,7 +258,8 @@ impl Builder {
             return None;
         }
         let images = self.data.as_ref().map(|data| {
-            let of = |v: &i32| values[(i64::from(*v) + choice.offset) as usize];
+            let place = |v: &i32| usize::try_from(i64::from(*v) + choice.offset).ok();
+            let of = |v: &i32| place(v).and_then(|i| values.get(i)).copied().unwrap_or(0);
             data[key].iter().map(of).collect()
         });
         let table = self.table(Table::Function {

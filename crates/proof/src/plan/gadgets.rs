@@ -288,62 +288,75 @@ impl Builder {
             self.fits(reach((least, most), *k, ends.0, ends.1)).is_ok()
         });
 
-        let (quotient_view, result) =
-            if (saturates || function.is_some()) && self.worth_a_table(domain, &axes, slack) {
-                // one table for each shift: its domain is what that shift can leave, so that 2^k·h can't wrap
-                for k in &ks {
-                    let (a, z) = bounds(*k);
-                    self.fits(reach((least, most), *k, a, z))?;
+        // a calm run stays inside the range; ranges that cut values off on purpose are not meant
+        let calm = self.limits.calm
+            && saturates
+            && function.is_none()
+            && lo.max(-hi) <= -1024
+            && ks
+                .iter()
+                .all(|k| self.fits(reach((least, most), *k, lo, hi)).is_ok());
+        let (quotient_view, result) = if calm {
+            let inside = |h: &i64| (lo..=hi).contains(h);
+            self.restless |= quotient.as_ref().is_some_and(|v| !v.iter().all(inside));
+            let cells = map(quotient.as_deref(), |_, h| h.clamp(lo, hi));
+            let y = self.exact(&axes, lo, hi, cells.as_deref());
+            (y.view.clone(), y)
+        } else if (saturates || function.is_some()) && self.worth_a_table(domain, &axes, slack) {
+            // one table for each shift: its domain is what that shift can leave, so that 2^k·h can't wrap
+            for k in &ks {
+                let (a, z) = bounds(*k);
+                self.fits(reach((least, most), *k, a, z))?;
+            }
+            let tables = shifts.tables(|k| {
+                let (a, z) = bounds(k);
+                let values = (a..=z).map(value_of).collect();
+                Choice {
+                    table: self.table(Table::Function {
+                        values: Arc::new(values),
+                    }),
+                    offset: -a,
                 }
-                let tables = shifts.tables(|k| {
-                    let (a, z) = bounds(k);
-                    let values = (a..=z).map(value_of).collect();
-                    Choice {
-                        table: self.table(Table::Function {
-                            values: Arc::new(values),
-                        }),
-                        offset: -a,
-                    }
-                });
-                let values = quotient
-                    .as_ref()
-                    .map(|v| v.iter().map(|h| value_of(*h)).collect::<Vec<i32>>());
-                let (key, value) = self.pair(&axes, tables, narrow(quotient), values.clone());
-                (
-                    View::column(key, axes.len()),
-                    Ranged {
-                        view: View::column(value, axes.len()),
-                        ints: values,
-                        lo,
-                        hi,
-                    },
-                )
+            });
+            let values = quotient
+                .as_ref()
+                .map(|v| v.iter().map(|h| value_of(*h)).collect::<Vec<i32>>());
+            let (key, value) = self.pair(&axes, tables, narrow(quotient), values.clone());
+            (
+                View::column(key, axes.len()),
+                Ranged {
+                    view: View::column(value, axes.len()),
+                    ints: values,
+                    lo,
+                    hi,
+                },
+            )
+        } else {
+            let (view, clamped) = if saturates {
+                self.clamped(&axes, shifts, (least, most), (lo, hi), quotient.as_deref())?
             } else {
-                let (view, clamped) = if saturates {
-                    self.clamped(&axes, shifts, (least, most), (lo, hi), quotient.as_deref())?
-                } else {
-                    let span = |k: i64, a: i64, z: i64| reach((least, most), k, a, z);
-                    let view = self.by_shift(&axes, shifts, bounds, span, quotient.as_deref())?;
-                    let y = Ranged {
-                        view,
-                        ints: narrow(quotient),
+                let span = |k: i64, a: i64, z: i64| reach((least, most), k, a, z);
+                let view = self.by_shift(&axes, shifts, bounds, span, quotient.as_deref())?;
+                let y = Ranged {
+                    view,
+                    ints: narrow(quotient),
+                    lo: a,
+                    hi: z,
+                };
+                (y.view.clone(), y)
+            };
+            match function {
+                None => (view, clamped),
+                Some(f) => {
+                    let clamped = Ranged {
                         lo: a,
                         hi: z,
+                        ..clamped
                     };
-                    (y.view.clone(), y)
-                };
-                match function {
-                    None => (view, clamped),
-                    Some(f) => {
-                        let clamped = Ranged {
-                            lo: a,
-                            hi: z,
-                            ..clamped
-                        };
-                        (view, self.function(&axes, &clamped, lo, f)?)
-                    }
+                    (view, self.function(&axes, &clamped, lo, f)?)
                 }
-            };
+            }
+        };
         let rest = self.remainders(&axes, shifts, rest.as_deref());
         let (factor, scale) = shifts.scale(self, |k| -(1i64 << k));
         terms.push(Term::Linear {

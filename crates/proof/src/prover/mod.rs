@@ -358,24 +358,30 @@ pub(crate) fn prove_tampered(
         ));
     }
     let integers: Vec<i32> = inputs.iter().flat_map(|i| i.tensor.data.to_i32()).collect();
-    let source = compile::Source {
+    let mut source = compile::Source {
         structure,
         consts: Some(key.graph.consts()),
         runs: inputs.len(),
         extent,
         inputs: Arc::new(integers),
         outputs: outputs.map(Arc::new),
+        calm: structure.is_generative(),
     };
-    let facts = Facts::Replay {
+    let facts = || Facts::Replay {
         facts: Arc::clone(&key.key.facts),
         next: 0,
     };
+    let mut compiled = source.compile(facts(), true)?;
+    if compiled.restless {
+        source.calm = false;
+        compiled = source.compile(facts(), true)?;
+    }
     let Compiled {
         plan,
         data,
         outputs: computed,
         ..
-    } = source.compile(facts, true)?;
+    } = compiled;
     let (Some(mut data), Some(computed)) = (data, computed) else {
         return Err(ProveError::Runs("nothing was computed".into()));
     };
@@ -411,6 +417,7 @@ pub(crate) fn prove_tampered(
         } else {
             [0; 32]
         },
+        calm: source.calm,
         seq,
         out: first.out,
         runs,

@@ -9,7 +9,11 @@ use assay_graph::{
 
 use super::support::compiled;
 use crate::{
-    Input, ProvingKey, compile::Source, oracle, plan::facts::Facts, prove, verify, verify_direct,
+    Input, ProvingKey,
+    compile::{Compiled, Source},
+    oracle,
+    plan::facts::Facts,
+    prove, verify, verify_direct,
 };
 
 #[path = "../../../graph/tests/common/mod.rs"]
@@ -27,17 +31,42 @@ fn limited(shift: i8, dtype: DType, most: i32) -> Requant {
 }
 
 /// Rows of 16-bit weights.
-fn rows(rng: &mut Rng, n: usize, cols: usize, shift: (i64, i64)) -> Vec<WeightRow> {
+fn random_rows(
+    rng: &mut Rng,
+    n: usize,
+    cols: usize,
+    shift: (i64, i64),
+    peak: i64,
+) -> Vec<WeightRow> {
     let mut row = || WeightRow {
         shift: rng.range(shift.0, shift.1) as i8,
         bias: rng.range(-3000, 3000),
-        values: (0..cols).map(|_| rng.range(-2500, 2500)).collect(),
+        values: (0..cols).map(|_| rng.range(-peak, peak)).collect(),
     };
     (0..n).map(|_| row()).collect()
 }
 
 /// A decoder with the proportions of real ones: two query heads for each key head, accumulators beyond the field, products of 28 bits.
 fn decoder(seed: u64, layers: usize) -> Graph {
+    changed_decoder(seed, layers, 2500, Change::Nothing)
+}
+
+/// What a decoder has that another one has not.
+#[derive(Clone, Copy, PartialEq)]
+enum Change {
+    Nothing,
+    /// Angles of the next position.
+    Angles,
+    /// Tokens in pairs of which both have the same logits.
+    Pairs,
+    /// Another table of exponentials.
+    Exponentials,
+    /// Another activation.
+    Activation,
+}
+
+fn changed_decoder(seed: u64, layers: usize, peak: i64, change: Change) -> Graph {
+    let rows = |rng: &mut Rng, n, cols, shift| random_rows(rng, n, cols, shift, peak);
     let mut rng = Rng(seed | 1);
     let mut b = GraphBuilder::new(Header {
         max_seq: 40,
@@ -51,7 +80,12 @@ fn decoder(seed: u64, layers: usize) -> Graph {
         hi: VOCABULARY as i32 - 1,
     };
     let tokens = b.input(ty).expect("tokens");
-    let words = rows(&mut rng, VOCABULARY as usize, d, (13, 15));
+    let mut words = rows(&mut rng, VOCABULARY as usize, d, (13, 15));
+    if change == Change::Pairs {
+        for i in (1..words.len()).step_by(2) {
+            words[i] = words[i - 1].clone();
+        }
+    }
     let words = b.weights(DType::I16, &words).expect("words");
     let residual = limited(0, DType::I32, (1 << 29) - 1);
     let op = Op::Lift {
@@ -61,7 +95,10 @@ fn decoder(seed: u64, layers: usize) -> Graph {
     let mut h = b.push("words", op, &[tokens], true).expect("words");
     let angles: Vec<i32> = (0..40usize)
         .flat_map(|t| {
-            let turn = move |i: usize| t as f64 / 50f64.powf(i as f64 / (size / 2) as f64);
+            let turn = move |i: usize| {
+                (t + usize::from(change == Change::Angles)) as f64
+                    / 50f64.powf(i as f64 / (size / 2) as f64)
+            };
             let cos = (0..size / 2).map(move |i| (16384.0 * turn(i).cos()).round() as i32);
             cos.chain((0..size / 2).map(move |i| (16384.0 * turn(i).sin()).round() as i32))
         })
@@ -69,6 +106,7 @@ fn decoder(seed: u64, layers: usize) -> Graph {
     let angles = b.rows(DType::I16, size, &angles).expect("angles");
     let exp = (0..256).map(|i| match i {
         255 => 0,
+        i if change == Change::Exponentials && i > 0 => 2048 - 8 * i,
         _ => (2048.0 * (-f64::from(i) / 16.0).exp2()).round() as i32,
     });
     let exp = b
@@ -76,7 +114,7 @@ fn decoder(seed: u64, layers: usize) -> Graph {
         .expect("table");
     let silu = (-32768..32768).map(|x| {
         let v = f64::from(x) / 256.0;
-        (256.0 * v / (1.0 + (-v).exp())).round() as i32
+        (256.0 * v / (1.0 + (-v).exp())).round() as i32 + i32::from(change == Change::Activation)
     });
     let silu = b
         .table(DType::I16, &silu.collect::<Vec<_>>())
@@ -230,6 +268,7 @@ fn sizes_of_a_real_model() {
             extent: Extent { seq, out },
             inputs: Arc::new(vec![1; seq as usize]),
             outputs: None,
+            calm: std::env::var("ASSAY_CALM").is_ok(),
         };
         let facts = Facts::Replay {
             facts: Arc::clone(&key.key.facts),
@@ -276,6 +315,18 @@ fn sizes_of_a_real_model() {
                     products = (products.0 + 1, products.1 + cube);
                 }
             }
+        }
+        let mut tables: std::collections::BTreeMap<(&str, usize), usize> = Default::default();
+        for t in &plan.tables {
+            let kind = match t {
+                crate::plan::Table::Range { .. } => "range",
+                crate::plan::Table::Function { .. } => "function",
+                _ => "other",
+            };
+            *tables.entry((kind, t.len())).or_default() += 1;
+        }
+        for ((kind, len), n) in tables.iter().filter(|t| t.0.1 * t.1 > 60000) {
+            println!("  table {kind} {len} x {n}");
         }
         println!("  products {} with {} elements", products.0, products.1);
         for c in &plan.columns {
@@ -337,4 +388,135 @@ fn every_column_is_bound() {
             );
         }
     }
+}
+
+/// Compiles a run for a prover that says these outputs.
+fn compile(key: &ProvingKey, input: &Input, outputs: Option<Vec<i32>>, calm: bool) -> Compiled {
+    let tokens = input.tensor.data.to_i32();
+    let source = Source {
+        structure: &key.key.structure,
+        consts: Some(key.graph.consts()),
+        runs: 1,
+        extent: Extent {
+            seq: tokens.len() as u32,
+            out: input.out,
+        },
+        inputs: Arc::new(tokens),
+        outputs: outputs.map(Arc::new),
+        calm,
+    };
+    let facts = Facts::Replay {
+        facts: Arc::clone(&key.key.facts),
+        next: 0,
+    };
+    source.compile(facts, true).expect("plans")
+}
+
+#[test]
+fn calm_runs_need_fewer_cells() {
+    let mut shorter = 0;
+    for peak in [1500, 700, 350, 180, 90] {
+        let graph = Arc::new(changed_decoder(3, 2, peak, Change::Nothing));
+        let (input, answer) = input(&graph, &[1, 7, 30, 2, 66], 3);
+        let key = ProvingKey::direct(Arc::clone(&graph)).expect("a key");
+        let [all, calm] = [false, true].map(|calm| compile(&key, &input, None, calm));
+        assert!(!all.restless);
+        assert_eq!(all.outputs.as_deref(), Some(&answer));
+        let data = all.data.expect("cells");
+        assert_eq!(oracle::check(&all.plan, graph.consts(), &data), Ok(()));
+        let cells = |d: &[Vec<i32>]| d.iter().map(Vec::len).sum::<usize>();
+        let fewer = calm.data.expect("cells");
+        if calm.restless {
+            assert!(oracle::check(&calm.plan, graph.consts(), &fewer).is_err());
+        } else {
+            assert_eq!(calm.outputs.as_deref(), Some(&answer));
+            assert_eq!(oracle::check(&calm.plan, graph.consts(), &fewer), Ok(()));
+        }
+        let proof = prove(&key, &[input], b"", &mut |_| {}).expect("a proof");
+        assert_eq!(proof.statement.calm, !calm.restless);
+        verify_direct(&graph, &proof).expect("verifies");
+        if !calm.restless && cells(&fewer) < cells(&data) {
+            shorter += 1;
+            let mut lie = proof;
+            lie.statement.calm = false;
+            assert!(verify_direct(&graph, &lie).is_err());
+        }
+    }
+    assert!(shorter > 0);
+}
+
+/// A witness that follows from other constants, consistent in itself, is no witness of this model.
+#[test]
+fn witnesses_of_other_models_are_rejected() {
+    let graph = Arc::new(decoder(21, 1));
+    let key = ProvingKey::direct(Arc::clone(&graph)).expect("a key");
+    let (input, _) = input(&graph, &[1, 7, 30, 4, 12], 2);
+    let honest = compile(&key, &input, None, false);
+    let data = honest.data.expect("cells");
+    assert_eq!(oracle::check(&honest.plan, graph.consts(), &data), Ok(()));
+    for change in [Change::Angles, Change::Exponentials, Change::Activation] {
+        let other = Arc::new(changed_decoder(21, 1, 2500, change));
+        let key = ProvingKey::direct(Arc::clone(&other)).expect("a key");
+        let lie = compile(&key, &input, None, false);
+        let lie = lie.data.expect("cells");
+        assert!(oracle::check(&honest.plan, graph.consts(), &lie).is_err());
+    }
+    // other tokens
+    let mut shifted = input.clone();
+    let mut tokens = input.tensor.data.to_i32();
+    tokens.rotate_left(1);
+    shifted.tensor.data = assay_graph::Data::I32(tokens);
+    let lie = compile(&key, &shifted, None, false).data.expect("cells");
+    assert!(oracle::check(&honest.plan, graph.consts(), &lie).is_err());
+}
+
+/// Every other token than the lowest of the most likely ones is rejected.
+#[test]
+fn only_the_first_of_the_most_likely_tokens_is_an_answer() {
+    let graph = Arc::new(changed_decoder(5, 1, 2500, Change::Pairs));
+    let key = ProvingKey::direct(Arc::clone(&graph)).expect("a key");
+    let (input, answer) = input(&graph, &[1, 7, 30, 4, 12], 1);
+    assert_eq!(answer[0] % 2, 0, "the first of a pair");
+    for token in 0..VOCABULARY as i32 {
+        let said = compile(&key, &input, Some(vec![token]), false);
+        let data = said.data.expect("cells");
+        let verdict = oracle::check(&said.plan, graph.consts(), &data);
+        assert_eq!(verdict.is_ok(), token == answer[0], "token {token}");
+    }
+    let proof = prove(&key, std::slice::from_ref(&input), b"", &mut |_| {}).expect("a proof");
+    let mut lie = proof;
+    lie.statement.runs[0].output[0] ^= 1;
+    assert!(verify_direct(&graph, &lie).is_err());
+}
+
+/// Whether a run of a real model is calm; needs the model.
+#[test]
+#[ignore = "needs a model file"]
+fn runs_of_a_real_model() {
+    let Ok(path) = std::env::var("ASSAY_GRAPH") else {
+        return;
+    };
+    let bytes = std::fs::read(path).expect("a file");
+    let graph = Arc::new(Graph::from_bytes(&bytes).expect("a graph"));
+    let key = ProvingKey::direct(Arc::clone(&graph)).expect("a key");
+    let tokens = [
+        1, 504, 3575, 282, 4649, 314, 7042, 30, 378, 260, 1313, 2, 28, 351, 253, 837,
+    ];
+    let input = Input {
+        tensor: assay_graph::Tensor::new(vec![16], assay_graph::Data::I32(tokens.to_vec()))
+            .expect("tokens"),
+        out: 8,
+        sampling: None,
+    };
+    let start = std::time::Instant::now();
+    let compiled = compile(&key, &input, None, true);
+    println!(
+        "restless {} after {:?}: {:?}",
+        compiled.restless,
+        start.elapsed(),
+        compiled.outputs
+    );
+    let start = std::time::Instant::now();
+    let inside = crate::lookup::multiplicities(&compiled.plan, &compiled.data.expect("cells"));
+    println!("cells {:?} {:?}", inside.map(|_| ()), start.elapsed());
 }

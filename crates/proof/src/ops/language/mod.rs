@@ -64,6 +64,7 @@ pub(crate) fn plan(
         Op::Add { left, out } if out.dtype == DType::I32 && out.shift == 0 => {
             return add(b, ctx, node, *left, out);
         }
+        Op::Lookup { table } => return moves::lookup(b, ctx, node, *table),
         Op::Lift { weights, out } => moves::lift(b, ctx, node, *weights, out)?,
         Op::Rope { rows, out } => moves::rope(b, ctx, node, *rows, out)?,
         Op::Mul { out } => moves::mul(b, ctx, node, out)?,

@@ -2,20 +2,20 @@
 
 use std::sync::Arc;
 
-use assay_graph::{ConstId, ConstKind, Node, Requant};
+use assay_graph::{ConstId, ConstKind, DType, Node, Requant};
 
-use super::wide::tight;
+use super::wide::{clamped, tight};
 use crate::{
     error::PlanError,
     ops::{
         Context,
-        elementwise::aligned,
+        elementwise::{aligned, table},
         linear::{indexed, joined, shape},
     },
     plan::{
         Part,
         builder::Builder,
-        expr::{Affine, Index, Label, Term, View},
+        expr::{Affine, Index, Label, Operand, Term, View},
         gadgets::{Shifts, Sum},
         value::Value,
     },
@@ -180,7 +180,7 @@ pub(crate) fn public_ids(
         first.is_some_and(|v| v.view.terms == tokens.view.terms && v.dims == tokens.dims);
     let tensor = match &tokens.view.terms[..] {
         [(1, read)] if is_input => match read.operand {
-            crate::plan::expr::Operand::Public(id) => Some(b.public_of(id)),
+            Operand::Public(id) => Some(b.public_of(id)),
             _ => None,
         },
         _ => None,
@@ -325,6 +325,12 @@ pub(crate) fn mul(
         let terms = vec![product, Term::linear(z.view.scaled(-1))];
         b.relation("product", &axes, terms);
         (x.dims.clone(), z.view, z.ints, lo, hi)
+    } else if out.shift == 0 && out.dtype == DType::I32 {
+        let (h, z) = clamped(b, &axes, (lo, hi), ends, ints.as_deref())?;
+        b.fits((hi - h.h.lo).max(h.h.hi - lo))?;
+        let terms = vec![product, Term::linear(h.h.view.scaled(-1))];
+        b.relation("product", &axes, terms);
+        (x.dims.clone(), z.view, z.ints, z.lo, z.hi)
     } else if out.shift < 0 {
         return Err(b.unsupported("a shift to the left"));
     } else {
@@ -353,4 +359,59 @@ pub(crate) fn tail(b: &mut Builder, ctx: &Context<'_>, node: &Node) -> Result<Va
     let out = ctx.extent.out as usize;
     x.slice(1, x.dim(1) - out, out)
         .map_err(|why| b.unsupported(why))
+}
+
+/// A table whose argument is a column of keys: its values become their partners. None for other arguments.
+pub(crate) fn lookup(
+    b: &mut Builder,
+    ctx: &Context<'_>,
+    node: &Node,
+    id: ConstId,
+) -> Result<Option<Value>, PlanError> {
+    let x = ctx.operand(b, node, 0)?.clone();
+    let [(1, read)] = &x.view.terms[..] else {
+        return Ok(None);
+    };
+    let Operand::Column(key) = read.operand else {
+        return Ok(None);
+    };
+    let (Some((lo, hi)), true) = (b.bounds_of(key), b.column_of(key).partner.is_none()) else {
+        return Ok(None);
+    };
+    if !b.is_range(key) {
+        return Ok(None);
+    }
+    let values = table(b, ctx, id)?;
+    let first = -(values.len() as i64) / 2;
+    let inside = |v: i64| {
+        usize::try_from(v - first)
+            .ok()
+            .and_then(|i| values.get(i))
+            .copied()
+    };
+    // cells that no honest run has may lie outside the table
+    let images: Vec<i32> = (lo..=hi).map(|v| inside(v).unwrap_or(0)).collect();
+    let part = |v: i64| inside(v).ok_or_else(|| b.unsupported("a value leaves its table"));
+    let bounds = (x.lo..=x.hi).map(part).collect::<Result<Vec<i32>, _>>()?;
+    let (least, most) = (bounds.iter().min(), bounds.iter().max());
+    let (least, most) = (least.copied().unwrap_or(0), most.copied().unwrap_or(0));
+    let Some(value) = b.attach(key, images) else {
+        return Err(b.unsupported("an argument without a range"));
+    };
+    let mut read = read.clone();
+    read.operand = Operand::Column(value);
+    let view = View {
+        terms: vec![(1, read)],
+    };
+    let ints = x.ints.as_ref().map(|x| {
+        let each = x.iter().map(|v| inside((*v).into()).unwrap_or(0));
+        Arc::new(each.collect())
+    });
+    Ok(Some(Value {
+        dims: x.dims.clone(),
+        view,
+        ints,
+        lo: least.into(),
+        hi: most.into(),
+    }))
 }

@@ -103,7 +103,7 @@ pub(crate) fn tight(
     let limb = i64::from(b.limits.limb);
     let (mut view, mut done) = (View::default(), 0);
     let narrow = |f: &dyn Fn(i64) -> i64| ints.map(|v| v.iter().map(|v| f(*v) as i32).collect());
-    let mut column = |b: &mut Builder, first: i64, len: i64, cells| {
+    let column = |b: &mut Builder, first: i64, len: i64, cells| {
         let table = b.table(Table::Range { len: len as usize });
         let offset = -first;
         let id = b.column(axes, Tables::One(Choice { table, offset }), cells);
@@ -268,7 +268,7 @@ pub(crate) fn shifted(
         })
         .collect::<Vec<i64>>()
     });
-    let carry = symmetric(b, &axes, (bound >> BITS) + 1, carry.as_deref());
+    let carry = carries(b, &axes, (bound >> BITS) + 1, carry);
     b.fits(bound + ((carry.hi + 1) << BITS))?;
     if keeps {
         let scale = by.scale(b, |k| -factor(k));
@@ -287,39 +287,61 @@ pub(crate) fn shifted(
     Ok(rests)
 }
 
-/// Cells for exactly `[lo, hi]`: one or two ranges whose lengths multiply to it, or limbs with both ends checked.
-fn exactly(b: &mut Builder, axes: &[usize], (lo, hi): (i64, i64), ints: Option<&[i64]>) -> Ranged {
-    let len = hi - lo + 1;
-    let most = 1i64 << b.limits.limb;
-    let base = if len <= most {
-        None
-    } else {
-        ((len - 1) / most + 1..=most)
-            .rev()
-            .find(|f| len % f == 0 && len / f <= most)
-    };
-    let Some(base) = base else {
-        return b.exact(axes, lo, hi, ints);
-    };
-    let low = lo.rem_euclid(base);
-    let split = |v: i64| ((v - low).div_euclid(base), (v - low).rem_euclid(base) + low);
-    let mut part = |first: i64, len: i64, of: &dyn Fn((i64, i64)) -> i64| {
-        let table = b.table(Table::Range { len: len as usize });
-        let tables = Tables::One(Choice {
-            table,
-            offset: -first,
-        });
-        let cells = ints.map(|v| v.iter().map(|v| of(split(*v)) as i32).collect());
-        View::column(b.column(axes, tables, cells), axes.len())
-    };
-    let rest = part(low, base, &|s| s.1);
-    let top = part(split(lo).0, len / base, &|s| s.0);
-    Ranged {
-        view: rest.plus(&top.scaled(base)),
-        ints: ints.map(|v| v.iter().map(|v| *v as i32).collect()),
-        lo,
-        hi,
+/// Cells for carries of magnitude up to `most`; in calm runs one cell, for all but those that are far larger than a random row's.
+fn carries(b: &mut Builder, axes: &[usize], most: i64, ints: Option<Vec<i64>>) -> Ranged {
+    let short = 1i64 << (b.limits.limb + 3);
+    if !b.limits.calm || 1i64 << bits(most) <= 1i64 << (b.limits.limb - 1) {
+        return symmetric(b, axes, most, ints.as_deref());
     }
+    let half = short.min(1 << bits(most));
+    b.restless |= ints
+        .as_ref()
+        .is_some_and(|v| !v.iter().all(|c| (-half..half).contains(c)));
+    let cells = ints.map(|v| v.into_iter().map(|c| c.clamp(-half, half - 1) as i32));
+    let cells: Option<Vec<i32>> = cells.map(Iterator::collect);
+    let table = b.table(Table::Range {
+        len: 2 * half as usize,
+    });
+    let tables = Tables::One(Choice {
+        table,
+        offset: half,
+    });
+    let id = b.column(axes, tables, cells.clone());
+    Ranged {
+        view: View::column(id, axes.len()),
+        ints: cells,
+        lo: -half,
+        hi: half - 1,
+    }
+}
+
+/// A quotient that a calm run does not clamp: cells inside the range, perhaps not all of it.
+fn unclamped(
+    b: &mut Builder,
+    axes: &[usize],
+    (least, most): (i64, i64),
+    (lo, hi): (i64, i64),
+    ints: Option<&[i64]>,
+) -> (Quotient, Ranged) {
+    let (first, last) = (least.max(lo), most.min(hi));
+    let half = 1i64 << (bits((last + 1).min(-first).max(1)) - 1);
+    let (first, last) = if last - first < 1 << b.limits.limb {
+        (first, last)
+    } else {
+        (-half, half - 1)
+    };
+    let inside = |v: &i64| (first..=last).contains(v);
+    b.restless |= ints.is_some_and(|v| !v.iter().all(inside));
+    let cells: Option<Vec<i64>> =
+        ints.map(|v| v.iter().map(|v| *v.min(&last).max(&first)).collect());
+    let h = b.exact(axes, first, last, cells.as_deref());
+    let low = low_of(b, &h.view, first.abs().max(last.abs()));
+    let y = Ranged {
+        lo: least.clamp(lo, hi),
+        hi: most.clamp(lo, hi),
+        ..h.clone()
+    };
+    (Quotient { h, low }, y)
 }
 
 /// A quotient in `[least, most]` and its clamp to `[lo, hi]`, both committed here. The caller states what the quotient is.
@@ -344,6 +366,9 @@ pub(crate) fn clamped(
             ..q.h.clone()
         };
         return Ok((q, y));
+    }
+    if b.limits.calm {
+        return Ok(unclamped(b, axes, (least, most), (lo, hi), ints));
     }
     let half = 1i64 << bits(least.abs().max(most.abs()));
     if 2 * half <= MAX_CLAMP.min(b.limits.function.max(1 << 13) as i64) {
@@ -374,7 +399,7 @@ pub(crate) fn clamped(
         return Ok((Quotient { h, low }, y));
     }
     let clamped = ints.map(|v| v.iter().map(|v| *v.min(&hi).max(&lo)).collect::<Vec<i64>>());
-    let y = exactly(b, axes, (lo, hi), clamped.as_deref());
+    let y = b.exact(axes, lo, hi, clamped.as_deref());
     let excess: Option<Vec<i64>> = ints.map(|v| v.iter().map(|v| v - v.clamp(&lo, &hi)).collect());
     let half = 1i64 << bits((most - hi).max(lo - least).max(1));
     // powers of two share tables; where they would pass the field the range is that of honest runs
