@@ -13,9 +13,9 @@ use assay_proof::{Key, Mode, Proof, Run, Statement, verify};
 
 use crate::arbiter::extent;
 
-/// Gas of a verification beyond its bytes. Prices here: 25 gas per microsecond measured (docs/chain.md, "Gas of a proof"), rounded up.
-const GAS_PROOF: u64 = 25_000;
-/// Gas per byte of the key: decoding, hashing, planning.
+/// Gas of each run of a verified proof beyond its bytes. Prices here: 25 gas per microsecond measured (docs/chain.md, "Gas of a proof"), rounded up.
+const GAS_PER_RUN: u64 = 25_000;
+/// Gas per byte of the key and run: decoding, hashing, planning, values of public polynomials.
 const GAS_PER_KEY_BYTE: u64 = 16;
 /// Gas per byte of the proof: hashing, folding, and values of the input's and output's polynomials.
 const GAS_PER_PROOF_BYTE: u64 = 2;
@@ -87,8 +87,10 @@ impl ProofVerifier for GraphProofs {
 
     fn gas(&self, key: &[u8], proof: &[u8]) -> u64 {
         let bytes = |n: usize, price: u64| (n as u64).saturating_mul(price);
-        GAS_PROOF
+        let runs = Statement::decode(proof).map_or(1, |(s, _)| s.runs.len() as u64);
+        GAS_PER_RUN
             .saturating_add(bytes(key.len(), GAS_PER_KEY_BYTE))
+            .saturating_mul(runs)
             .saturating_add(bytes(proof.len(), GAS_PER_PROOF_BYTE))
     }
 }
