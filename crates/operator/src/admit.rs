@@ -13,6 +13,7 @@ use crate::language::{LanguageModel, MAX_ALTERNATIVES, MaskSource, Prompt, token
 use crate::ledger::LineTip;
 use crate::model::ModelRunner;
 use crate::operator::Shared;
+use crate::prover::NoProof;
 use crate::{OperatorError, Refusal};
 
 /// A question as it arrives.
@@ -58,6 +59,7 @@ pub(crate) enum Admission {
 /// What the chain and the configuration fix for one job.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Terms {
+    pub(crate) tier: Tier,
     pub(crate) now: u64,
     pub(crate) fee: u128,
     pub(crate) audit_ppm: u32,
@@ -66,6 +68,8 @@ pub(crate) struct Terms {
     pub(crate) cum_exposure: u128,
 }
 
+/// An audit that is certain, parts per million.
+const WHOLE: u32 = 1_000_000;
 /// Least and most seconds from now at which an open request may expire.
 const OPEN_AT_LEAST: u64 = 30;
 const OPEN_AT_MOST: u64 = 86_400;
@@ -121,10 +125,20 @@ impl Shared {
         if !opens_input(request.input_commit, question.salt, &question.input) {
             return Err(Refusal::InputCommitment);
         }
-        if request.tier_mask & Tier::Optimistic.mask() == 0 {
-            return Err(Refusal::Tier {
-                mask: request.tier_mask,
-            });
+        match tier_of(request) {
+            Some(Tier::Zk) => {
+                self.zk_key(question.model_id)?;
+                let limit = self.config.proofs.queue;
+                if let Err(NoProof::Full { waiting, limit }) = self.prover.room(limit) {
+                    return Err(Refusal::Busy { waiting, limit });
+                }
+            }
+            Some(_) => {}
+            None => {
+                return Err(Refusal::Tier {
+                    mask: request.tier_mask,
+                });
+            }
         }
         if request.window > self.config.max_window {
             return Err(Refusal::Terms {
@@ -199,10 +213,19 @@ impl Shared {
             .into());
         }
         let audit_ppm = request.audit_ppm.max(self.config.audit_ppm);
-        let call = IClaims::requiredExposureCall {
-            fee,
-            valueAtRisk: request.value_at_risk,
-            auditPpm: audit_ppm,
+        let tier = tier_of(request).unwrap_or(Tier::Optimistic);
+        // What is proven before it is paid needs no stake beyond its fee.
+        let call = match tier {
+            Tier::Zk => IClaims::requiredExposureCall {
+                fee,
+                valueAtRisk: 0,
+                auditPpm: WHOLE,
+            },
+            _ => IClaims::requiredExposureCall {
+                fee,
+                valueAtRisk: request.value_at_risk,
+                auditPpm: audit_ppm,
+            },
         };
         let exposure = match self.client.call(CLAIMS, &call) {
             Err(ClientError::Reverted(error)) => {
@@ -237,6 +260,7 @@ impl Shared {
         }
         let cum_exposure = self.line_exposure(request)?;
         let terms = Terms {
+            tier,
             now,
             fee,
             audit_ppm,
@@ -302,6 +326,13 @@ impl Shared {
         let call = IModels::modelCall { modelId: model_id };
         Ok(self.client.call(MODELS, &call)?.price)
     }
+}
+
+/// The tier of the answer: the cheaper one where the request leaves a choice.
+fn tier_of(request: &Request) -> Option<Tier> {
+    [Tier::Optimistic, Tier::Zk]
+        .into_iter()
+        .find(|tier| request.tier_mask & tier.mask() != 0)
 }
 
 /// Everything that depends on the language model alone: statement, grammar, prompt.

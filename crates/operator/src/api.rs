@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use alloy_primitives::{Address, B256, Bytes};
-use assay_receipt::{Receipt, ReceiptSignature, Request, Salt};
+use assay_receipt::{Receipt, ReceiptSignature, Request, Salt, Tier};
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -17,6 +17,7 @@ use crate::error::RunError;
 use crate::issue::Answer;
 use crate::language::Masks;
 use crate::operator::Shared;
+use crate::prover::NoProof;
 use crate::{JobState, Refusal, api_language};
 
 /// Largest request body, bytes: hex of the longest input (60 KiB), statement and grammar.
@@ -157,6 +158,8 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/run", post(run))
         .route("/v1/run/{job}/stop", post(api_language::stop))
         .route("/v1/jobs/{claim_id}", get(job))
+        .route("/v1/receipts/{claim_id}/prove", post(prove))
+        .route("/v1/receipts/{claim_id}/proof", get(proof))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(shared)
 }
@@ -179,10 +182,22 @@ async fn models(State(shared): State<Arc<Shared>>) -> Response {
         .map(|model| ServedModel {
             model_id: model.model_id(),
             max_seq: model.structure().header.max_seq,
-            tiers: vec![assay_receipt::Tier::Optimistic.name().to_owned()],
+            tiers: tiers(&shared, model.model_id()),
         })
         .collect();
     Json(models).into_response()
+}
+
+/// Names of the tiers in which answers of a model are sold now.
+fn tiers(shared: &Shared, model_id: B256) -> Vec<String> {
+    let known = shared.prover.keys.verdict(model_id).is_some();
+    let zk = (known && shared.zk_key(model_id).is_ok()).then_some(Tier::Zk);
+    let tiers = [Some(Tier::Optimistic), zk];
+    tiers
+        .into_iter()
+        .flatten()
+        .map(|t| t.name().to_owned())
+        .collect()
 }
 
 /// Canonical bytes of a served graph; whoever downloads them checks the hash.
@@ -230,6 +245,62 @@ async fn job(State(shared): State<Arc<Shared>>, Path(claim_id): Path<String>) ->
         state: job.state,
     })
     .into_response()
+}
+
+/// Asks for the proof of an answer.
+async fn prove(State(shared): State<Arc<Shared>>, Path(claim_id): Path<String>) -> Response {
+    let asked = tokio::task::spawn_blocking(move || {
+        let claim_id = claim_id.parse().map_err(|_| NoProof::Unknown)?;
+        shared.ask_proof(claim_id)
+    })
+    .await;
+    match asked {
+        Ok(Ok(status)) if status.state == "done" => Json(status).into_response(),
+        Ok(Ok(status)) => (StatusCode::ACCEPTED, Json(status)).into_response(),
+        Ok(Err(none)) => no_proof(&none),
+        Err(_) => failure(Failure::Panicked),
+    }
+}
+
+/// The proof file of an answer, or where it stands.
+async fn proof(State(shared): State<Arc<Shared>>, Path(claim_id): Path<String>) -> Response {
+    let read = tokio::task::spawn_blocking(move || {
+        let claim_id: B256 = claim_id.parse().map_err(|_| NoProof::Unknown)?;
+        let status = shared.proof_status(claim_id)?;
+        if status.state == "done" {
+            let bytes = shared.ledger.lock().proof_file(claim_id);
+            let bytes = bytes.map_err(|error| NoProof::Failed(error.to_string()))?;
+            return Ok((status, Some(bytes)));
+        }
+        Ok((status, None))
+    })
+    .await;
+    match read {
+        Ok(Ok((_, Some(bytes)))) => {
+            let kind = HeaderValue::from_static("application/octet-stream");
+            ([(header::CONTENT_TYPE, kind)], bytes).into_response()
+        }
+        Ok(Ok((status, None))) if status.state == "failed" => {
+            let reason = status.reason.unwrap_or_default();
+            no_proof(&NoProof::NotProvable(reason))
+        }
+        Ok(Ok((status, None))) => (StatusCode::ACCEPTED, Json(status)).into_response(),
+        Ok(Err(none)) => no_proof(&none),
+        Err(_) => failure(Failure::Panicked),
+    }
+}
+
+fn no_proof(none: &NoProof) -> Response {
+    let (status, code) = match none {
+        NoProof::Off => (StatusCode::FORBIDDEN, "proofs_off"),
+        NoProof::Unknown => (StatusCode::NOT_FOUND, "unknown_job"),
+        NoProof::NotAsked => (StatusCode::NOT_FOUND, "no_proof"),
+        NoProof::Rejected => (StatusCode::CONFLICT, "rejected"),
+        NoProof::NotProvable(_) => (StatusCode::UNPROCESSABLE_ENTITY, "not_provable"),
+        NoProof::Full { .. } => (StatusCode::TOO_MANY_REQUESTS, "proofs_full"),
+        NoProof::Failed(_) => (StatusCode::SERVICE_UNAVAILABLE, "failed"),
+    };
+    refuse(status, code, none.to_string(), None)
 }
 
 /// Counts a job while it waits or runs.
@@ -378,6 +449,7 @@ const fn status_of(refusal: &Refusal) -> (StatusCode, &'static str) {
         Refusal::Balance { .. } => (StatusCode::PAYMENT_REQUIRED, "balance"),
         Refusal::Stake { .. } => (StatusCode::SERVICE_UNAVAILABLE, "stake"),
         Refusal::Tier { .. } => (StatusCode::BAD_REQUEST, "tier"),
+        Refusal::NotProvable { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "not_provable"),
         Refusal::Terms { .. } | Refusal::Unpriced(_) => (StatusCode::BAD_REQUEST, "terms"),
         Refusal::Busy { .. } => (StatusCode::TOO_MANY_REQUESTS, "busy"),
         Refusal::ForeignLine { .. } => (StatusCode::CONFLICT, "foreign_line"),

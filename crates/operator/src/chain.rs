@@ -11,8 +11,10 @@ use assay_wallet::{ClientError, LogCursor, LogFilter, TxOptions};
 
 use crate::OperatorError;
 use crate::defence::Defence;
-use crate::ledger::{Job, JobState};
+use crate::ledger::{Job, JobState, ProofState};
 use crate::operator::Shared;
+use crate::prover::is_owed;
+use crate::prover::onchain::{self, ProofWork};
 
 /// Assertions handed over before the first is waited for.
 const BATCH: usize = 16;
@@ -84,6 +86,7 @@ struct Follower<'a> {
     /// Disputes over our claims that are not closed as far as known.
     disputes: HashMap<U256, B256>,
     defence: Defence,
+    proofs: ProofWork,
     /// Gas that the last assertion used.
     assertion_gas: Option<u64>,
     complaints: Complaints,
@@ -96,6 +99,7 @@ impl<'a> Follower<'a> {
             cursor: None,
             disputes: HashMap::new(),
             defence: Defence::default(),
+            proofs: ProofWork::default(),
             assertion_gas: None,
             complaints: Complaints::default(),
         }
@@ -108,6 +112,9 @@ impl<'a> Follower<'a> {
         self.answer_disputes();
         let asserted = self.assert_signed();
         self.complaints.note("assert", asserted);
+        let compared = self.proofs.compare_keys(self.shared);
+        self.complaints.note("compare proof keys", compared);
+        self.prove_owed();
         let settled = self.settle();
         self.complaints.note("settle", settled);
         let pruned = self.prune();
@@ -264,6 +271,21 @@ impl<'a> Follower<'a> {
         }
     }
 
+    /// Ends claims of tier zk by their proofs.
+    fn prove_owed(&mut self) {
+        for (claim_id, job) in self.shared.owed_proofs() {
+            let what = format!("prove {claim_id}");
+            match &job.proof {
+                Some(ProofState::Done { .. }) => {
+                    let answered = onchain::answer(self.shared, claim_id, &job);
+                    self.complaints.note(&what, answered);
+                }
+                Some(ProofState::Failed { reason }) => self.complaints.tell(&what, reason),
+                Some(ProofState::Queued { .. }) | None => {}
+            }
+        }
+    }
+
     /// The claim on the chain, if it is there.
     fn claim(&self, claim_id: B256) -> Result<Option<IClaims::Claim>, OperatorError> {
         let call = IClaims::claimCall { claimId: claim_id };
@@ -348,6 +370,7 @@ impl<'a> Follower<'a> {
         if dispute.stage >= 9 {
             tracing::info!(target: "assay::operator", %id, %claim_id, stage = dispute.stage, "dispute closed");
             self.disputes.remove(&id);
+            self.proofs.closed(id);
             return Ok(());
         }
         match dispute.turn {
@@ -373,6 +396,9 @@ impl<'a> Follower<'a> {
                 reason: "a claim of it is challenged, and it is not loaded".into(),
             });
         };
+        if self.proofs.answers(self.shared, id, &job, dispute)? {
+            return Ok(());
+        }
         let Some(input) = self.defence.answer(model.as_ref(), &job, id, dispute)? else {
             return Ok(());
         };
@@ -426,7 +452,7 @@ impl<'a> Follower<'a> {
             if deadline > now && !disputed.contains(&claim_id) {
                 continue;
             }
-            match self.settle_one(claim_id, block, now) {
+            match self.settle_one(claim_id, &job, block, now) {
                 // The chain is away: it is for all.
                 Err(OperatorError::Chain(error)) if error.is_temporary() => {
                     return Err(error.into());
@@ -456,7 +482,13 @@ impl<'a> Follower<'a> {
         settled.count()
     }
 
-    fn settle_one(&self, claim_id: B256, block: u64, now: u64) -> Result<(), OperatorError> {
+    fn settle_one(
+        &self,
+        claim_id: B256,
+        job: &Job,
+        block: u64,
+        now: u64,
+    ) -> Result<(), OperatorError> {
         let Some(claim) = self.claim(claim_id)? else {
             return Ok(());
         };
@@ -466,6 +498,8 @@ impl<'a> Follower<'a> {
             claim_state::REJECTED | claim_state::REFUNDED => JobState::Rejected { at },
             claim_state::SKIPPED => JobState::Skipped { at },
             _ if claim.openDisputes > 0 => return Ok(()),
+            // final by its proof alone
+            _ if is_owed(job) && claim.deadline <= now => return Ok(()),
             _ if claim.deadline > now => JobState::Asserted {
                 block,
                 deadline: claim.deadline,

@@ -35,6 +35,50 @@ pub struct OperatorConfig {
     pub poll: Duration,
     /// How long jobs are kept after they are final, chain seconds.
     pub retain: u64,
+    /// Whether and how answers are proven.
+    pub proofs: ProofConfig,
+}
+
+/// How a claim of a provable model is defended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DefendBy {
+    /// By a proof where one is at hand or will be in time, else move by move.
+    #[default]
+    Cheapest,
+    /// By a proof wherever the model has a key on the chain.
+    Proof,
+    /// Move by move.
+    Descent,
+}
+
+/// Settings of the background prover.
+#[derive(Clone, Debug)]
+pub struct ProofConfig {
+    /// Whether anyone may ask for proofs of answers, and answers of tier zk are sold.
+    pub offered: bool,
+    /// Proofs that wait; more are refused. One is made at a time.
+    pub queue: usize,
+    /// Threads of a proof, at the lowest priority; 0 is half of the cores.
+    pub threads: usize,
+    /// Most bytes of proving keys that are kept in memory; a key that was dropped is made again.
+    pub key_memory: u64,
+    /// Longest pause between two steps of a proof while answers are waiting.
+    pub yield_for: Duration,
+    /// How challenged claims are defended.
+    pub defend_by: DefendBy,
+}
+
+impl Default for ProofConfig {
+    fn default() -> Self {
+        Self {
+            offered: true,
+            queue: 64,
+            threads: 0,
+            key_memory: 4 << 30,
+            yield_for: Duration::from_secs(2),
+            defend_by: DefendBy::default(),
+        }
+    }
 }
 
 impl OperatorConfig {
@@ -60,6 +104,7 @@ impl OperatorConfig {
             queue: 64,
             poll: Duration::from_millis(250),
             retain: 86_400,
+            proofs: ProofConfig::default(),
         }
     }
 }

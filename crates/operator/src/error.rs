@@ -190,10 +190,18 @@ pub enum Refusal {
         need: u128,
     },
     /// No tier in common.
-    #[error("tiers {mask:#09b} asked, this operator offers optimistic")]
+    #[error("tiers {mask:#09b} asked, this operator offers optimistic and, of provable models, zk")]
     Tier {
         /// Of the request.
         mask: u8,
+    },
+    /// A proof is asked for, and there will be none.
+    #[error("model {model_id} is not provable here: {reason}")]
+    NotProvable {
+        /// The model.
+        model_id: B256,
+        /// Why.
+        reason: String,
     },
     /// Window or audit probability the operator does not offer.
     #[error("`{field}` of {have} asked, this operator offers {low} to {high}")]

@@ -1,12 +1,13 @@
 //! From an admitted question to a signed receipt: the run, then the log, then the signature.
 
 use alloy_primitives::B256;
+use assay_abi::zk_evidence;
 use assay_receipt::{Flags, Receipt, ReceiptSignature, Request, Salt, Tier, output_commit};
 
 use crate::admit::{Admission, Admitted, Question};
 use crate::error::RunError;
 use crate::language::Masks;
-use crate::ledger::{Job, JobState, LineTip};
+use crate::ledger::{Job, JobState, LineTip, ProofState};
 use crate::model::{Execution, input_tensor};
 use crate::operator::Shared;
 use crate::{OperatorError, Refusal};
@@ -113,6 +114,10 @@ impl Shared {
         };
         let receipt = self.receipt(admitted, &execution, place, issued_at)?;
         let bytes = |part: &Option<Vec<u8>>| part.as_ref().map(|bytes| bytes.clone().into());
+        // Of tier zk the proof is owed with the signature.
+        let proof = (admitted.terms.tier == Tier::Zk).then(|| ProofState::Queued {
+            ticket: ledger.next_ticket(),
+        });
         let job = Job {
             receipt,
             request: request.clone(),
@@ -124,9 +129,13 @@ impl Shared {
             grammar: bytes(&admitted.question.grammar),
             masks: Masks::new(masks),
             state: JobState::Signed,
+            proof,
         };
-        ledger.commit(job.clone())?;
+        let claim_id = ledger.commit(job.clone())?;
         drop(ledger);
+        if job.proof.is_some() {
+            self.prover.push(claim_id, true);
+        }
         Ok(self.sign(&job))
     }
 
@@ -141,10 +150,20 @@ impl Shared {
             question, terms, ..
         } = admitted;
         let request: &Request = &question.request;
+        let evidence_hash = match terms.tier {
+            Tier::Zk => zk_evidence(self.zk_key(request.model_id).map_err(unprovable)?),
+            _ => B256::ZERO,
+        };
+        let mut flags = Flags::AUDITORS_SEE_INPUT;
+        if self.config.proofs.offered
+            && let Some(Ok(_)) = self.prover.keys.verdict(request.model_id)
+        {
+            flags |= Flags::PROVE_ON_DEMAND;
+        }
         let receipt = Receipt {
             version: 1,
-            tier: Tier::Optimistic as u8,
-            flags: Flags::AUDITORS_SEE_INPUT,
+            tier: terms.tier as u8,
+            flags,
             line_id: request.line_id,
             seq: place.seq,
             cum_exposure: place.cum_exposure,
@@ -160,7 +179,7 @@ impl Shared {
             n_out: execution.n_out,
             trace_root: execution.trace_root,
             n_leaves: execution.n_leaves,
-            evidence_hash: B256::ZERO,
+            evidence_hash,
             fee: terms.fee,
             value_at_risk: request.value_at_risk,
             exposure: terms.exposure,
@@ -173,5 +192,16 @@ impl Shared {
         receipt.check()?;
         receipt.check_answers(request)?;
         Ok(receipt)
+    }
+}
+
+/// A model whose key was usable when the question was admitted, and is no more.
+fn unprovable(refusal: Refusal) -> OperatorError {
+    OperatorError::Model {
+        model_id: match &refusal {
+            Refusal::NotProvable { model_id, .. } => *model_id,
+            _ => B256::ZERO,
+        },
+        reason: refusal.to_string(),
     }
 }

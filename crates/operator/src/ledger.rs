@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use alloy_primitives::{Address, B256, Bytes};
 use assay_graph::{Sampling, Statement};
@@ -58,6 +58,31 @@ impl JobState {
     }
 }
 
+/// Where the proof of an answer stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "is")]
+pub enum ProofState {
+    /// Asked for, not made yet.
+    Queued {
+        /// Place in the order in which proofs were asked for.
+        ticket: u64,
+    },
+    /// Made; the file is kept beside the job.
+    Done {
+        /// Bytes of the proof.
+        bytes: u64,
+        /// Bits of soundness, in tenths.
+        tenths: u32,
+        /// Milliseconds that it took.
+        millis: u64,
+    },
+    /// Not made.
+    Failed {
+        /// Why, in words.
+        reason: String,
+    },
+}
+
 /// Everything about one answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -85,6 +110,9 @@ pub struct Job {
     pub masks: Masks,
     /// Where it stands.
     pub state: JobState,
+    /// Where its proof stands, if one was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<ProofState>,
 }
 
 /// Most bytes of token masks that are unpacked for one job.
@@ -117,6 +145,7 @@ pub(crate) struct LineTip {
 #[derive(Debug)]
 pub struct Ledger {
     folder: PathBuf,
+    proofs: PathBuf,
     log: WriteAheadLog,
     jobs: BTreeMap<B256, Job>,
     tips: HashMap<B256, LineTip>,
@@ -131,14 +160,17 @@ impl Ledger {
     /// [`OperatorError::Disk`], [`OperatorError::DamagedLog`], [`OperatorError::JobFile`].
     pub fn open(data_dir: impl Into<PathBuf>) -> Result<Self, OperatorError> {
         let data_dir = data_dir.into();
-        let folder = data_dir.join("jobs");
-        fs::create_dir_all(&folder).map_err(|source| OperatorError::Disk {
-            path: folder.clone(),
-            source,
-        })?;
+        let (folder, proofs) = (data_dir.join("jobs"), data_dir.join("proofs"));
+        for folder in [&folder, &proofs] {
+            fs::create_dir_all(folder).map_err(|source| OperatorError::Disk {
+                path: folder.clone(),
+                source,
+            })?;
+        }
         let log = WriteAheadLog::open(data_dir.join("receipts.log"))?;
         let mut ledger = Self {
             folder,
+            proofs,
             log,
             jobs: BTreeMap::new(),
             tips: HashMap::new(),
@@ -286,6 +318,75 @@ impl Ledger {
         Ok(())
     }
 
+    /// Notes where a job's proof stands.
+    ///
+    /// # Errors
+    /// [`OperatorError::Disk`].
+    pub fn set_proof(&mut self, claim_id: B256, proof: ProofState) -> Result<(), OperatorError> {
+        let Some(job) = self.jobs.get(&claim_id) else {
+            return Ok(());
+        };
+        let job = Job {
+            proof: Some(proof),
+            ..job.clone()
+        };
+        self.write(claim_id, &job)?;
+        self.jobs.insert(claim_id, job);
+        Ok(())
+    }
+
+    /// Makes a proof durable, then notes it.
+    ///
+    /// # Errors
+    /// [`OperatorError::Disk`].
+    pub fn keep_proof(
+        &mut self,
+        claim_id: B256,
+        file: &[u8],
+        state: ProofState,
+    ) -> Result<(), OperatorError> {
+        if !self.jobs.contains_key(&claim_id) {
+            return Ok(());
+        }
+        write_file(&self.proof_path(claim_id), file)?;
+        self.set_proof(claim_id, state)
+    }
+
+    /// The proof file of a job.
+    ///
+    /// # Errors
+    /// [`OperatorError::Disk`].
+    pub fn proof_file(&self, claim_id: B256) -> Result<Vec<u8>, OperatorError> {
+        let path = self.proof_path(claim_id);
+        fs::read(&path).map_err(|source| OperatorError::Disk { path, source })
+    }
+
+    /// Proofs that were asked for and are not made, in the order in which they were asked for.
+    pub fn queued_proofs(&self) -> Vec<B256> {
+        let queued = self.jobs.iter().filter_map(|(claim_id, job)| {
+            let Some(ProofState::Queued { ticket }) = job.proof else {
+                return None;
+            };
+            Some((ticket, *claim_id))
+        });
+        let mut queued: Vec<(u64, B256)> = queued.collect();
+        queued.sort_unstable();
+        queued.into_iter().map(|(_, claim_id)| claim_id).collect()
+    }
+
+    /// A ticket behind all that were given.
+    pub fn next_ticket(&self) -> u64 {
+        let tickets = self.jobs.values().filter_map(|job| match job.proof {
+            Some(ProofState::Queued { ticket }) => Some(ticket),
+            _ => None,
+        });
+        tickets.max().map_or(1, |last| last.saturating_add(1))
+    }
+
+    fn proof_path(&self, claim_id: B256) -> PathBuf {
+        self.proofs.join(format!("{claim_id}.proof"))
+    }
+
     /// Removes jobs that were settled before chain second `before`.
     ///
     /// # Errors
@@ -301,6 +402,10 @@ impl Ledger {
         for claim_id in &old {
             let path = self.path(*claim_id);
             fs::remove_file(&path).map_err(|source| OperatorError::Disk { path, source })?;
+            let path = self.proof_path(*claim_id);
+            if path.exists() {
+                fs::remove_file(&path).map_err(|source| OperatorError::Disk { path, source })?;
+            }
             if let Some(job) = self.jobs.remove(claim_id) {
                 self.answered.remove(&job.receipt.request_hash);
             }
@@ -312,27 +417,31 @@ impl Ledger {
         self.folder.join(format!("{claim_id}.json"))
     }
 
-    /// Writes a job file under another name, syncs it, and renames it.
     fn write(&self, claim_id: B256, job: &Job) -> Result<(), OperatorError> {
         let path = self.path(claim_id);
-        let temporary = path.with_extension("new");
-        let disk = |source| OperatorError::Disk {
-            path: path.clone(),
-            source,
-        };
         let text = serde_json::to_vec(job).map_err(|error| OperatorError::JobFile {
             path: path.clone(),
             reason: error.to_string(),
         })?;
-        let mut file = fs::File::create(&temporary).map_err(disk)?;
-        file.write_all(&text).map_err(disk)?;
-        file.sync_data().map_err(disk)?;
-        fs::rename(&temporary, &path).map_err(disk)?;
-        sync_parent(&path)
+        write_file(&path, &text)
     }
 }
 
-fn read_job(path: &std::path::Path) -> Result<Job, OperatorError> {
+/// Writes a file under another name, syncs it, and renames it.
+fn write_file(path: &Path, bytes: &[u8]) -> Result<(), OperatorError> {
+    let temporary = path.with_extension("new");
+    let disk = |source| OperatorError::Disk {
+        path: path.to_owned(),
+        source,
+    };
+    let mut file = fs::File::create(&temporary).map_err(disk)?;
+    file.write_all(bytes).map_err(disk)?;
+    file.sync_data().map_err(disk)?;
+    fs::rename(&temporary, path).map_err(disk)?;
+    sync_parent(path)
+}
+
+fn read_job(path: &Path) -> Result<Job, OperatorError> {
     let text = fs::read(path).map_err(|source| OperatorError::Disk {
         path: path.to_owned(),
         source,

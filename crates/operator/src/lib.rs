@@ -9,7 +9,7 @@
 //! work; work and queue are bounded. Input, output and salt of each job are readable by anyone who knows the claim
 //! (development networks serve them openly, so that watchers can audit).
 //!
-//! Depends on `engine`, `graph`, `receipt`, `wallet`, `abi`. Start reading at [`Operator`].
+//! Depends on `engine`, `graph`, `proof`, `receipt`, `wallet`, `abi`. Start reading at [`Operator`].
 
 mod admit;
 mod api;
@@ -28,10 +28,11 @@ mod language;
 mod ledger;
 mod model;
 mod operator;
+mod prover;
 mod wal;
 
 pub use api::{ApiError, Ask, JobResponse, RunRequest, RunResponse, ServedModel};
-pub use config::OperatorConfig;
+pub use config::{DefendBy, OperatorConfig, ProofConfig};
 pub use error::{OperatorError, Refusal, RunError};
 #[cfg(feature = "fault-injection")]
 pub use fault::{Fault, FaultyModel};
@@ -41,7 +42,7 @@ pub use language::{
     Answered, Grammars, HonestSpeaker, LanguageModel, LogProbs, MAX_ALTERNATIVES, MaskSource,
     Masks, Pace, Prompt, Speaker, Talk, TalkEvent, log_probs, segment_run, token_bytes, tokens_of,
 };
-pub use ledger::{Job, JobState, Ledger};
+pub use ledger::{Job, JobState, Ledger, ProofState};
 pub use model::{Execution, HonestModel, ModelRunner, block_bytes, input_tensor};
 pub use operator::{Operator, Running};
 pub use wal::WriteAheadLog;

@@ -15,7 +15,11 @@ use tokio::sync::{Semaphore, watch};
 use crate::in_flight::InFlight;
 use crate::ledger::Ledger;
 use crate::model::ModelRunner;
+use crate::prover::{self, Prover};
 use crate::{OperatorConfig, OperatorError, api, chain};
+
+/// Longest wait for a proof that is being made when the operator stops.
+const LAST_PROOF: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// What the HTTP threads and the chain thread share.
 pub(crate) struct Shared {
@@ -28,6 +32,7 @@ pub(crate) struct Shared {
     pub(crate) waiting: AtomicUsize,
     pub(crate) stop: AtomicBool,
     pub(crate) in_flight: Arc<InFlight>,
+    pub(crate) prover: Prover,
     /// Becomes true at the end: answers under way are given up.
     pub(crate) stopping: watch::Sender<bool>,
 }
@@ -49,6 +54,7 @@ impl Operator {
         let client = ChainClient::new(&config.chain_url);
         let domain = client.domain()?;
         let ledger = Ledger::open(&config.data_dir)?;
+        let prover = Prover::new(&config.proofs, ledger.queued_proofs());
         let models = models.into_iter().map(|model| (model.model_id(), model));
         let shared = Shared {
             running: Semaphore::new(config.workers.max(1)),
@@ -60,6 +66,7 @@ impl Operator {
             waiting: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
             in_flight: Arc::default(),
+            prover,
             stopping: watch::Sender::new(false),
         };
         Ok(Self {
@@ -103,6 +110,7 @@ impl Operator {
                 address: address.to_string(),
                 source,
             })?;
+        let prover = prover::start(&shared).map_err(listen)?;
         tracing::info!(target: "assay::operator", %address, models = shared.models.len(), "operator serves");
         Ok(Running {
             address,
@@ -110,6 +118,7 @@ impl Operator {
             stop_http: Some(stop_http),
             http: Some(http),
             chain: Some(chain),
+            prover: Some(prover),
         })
     }
 }
@@ -121,6 +130,7 @@ pub struct Running {
     stop_http: Option<tokio::sync::oneshot::Sender<()>>,
     http: Option<tokio::task::JoinHandle<()>>,
     chain: Option<JoinHandle<()>>,
+    prover: Option<JoinHandle<()>>,
 }
 
 impl Running {
@@ -152,6 +162,13 @@ impl Running {
         }
         if let Some(chain) = self.chain.take() {
             let _ = tokio::task::spawn_blocking(move || chain.join()).await;
+        }
+        // A long proof is not waited for: its thread notes nothing any more, and the next start makes it anew.
+        if let Some(prover) = self.prover.take() {
+            let begin = std::time::Instant::now();
+            while !prover.is_finished() && begin.elapsed() < LAST_PROOF {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
         }
     }
 

@@ -88,6 +88,7 @@ fn job(seq: u64, variant: u64) -> Job {
         grammar: None,
         masks: Masks::default(),
         state: JobState::Signed,
+        proof: None,
     }
 }
 

@@ -39,15 +39,18 @@ pub struct Fact {
 }
 
 impl Fact {
-    pub(crate) fn shown(name: &'static str, words: impl Into<String>) -> Self {
+    /// The evidence holds.
+    pub fn shown(name: &'static str, words: impl Into<String>) -> Self {
         Self::new(name, Status::Shown, words)
     }
 
-    pub(crate) fn contradicted(name: &'static str, words: impl Into<String>) -> Self {
+    /// The evidence contradicts what is claimed.
+    pub fn contradicted(name: &'static str, words: impl Into<String>) -> Self {
         Self::new(name, Status::False, words)
     }
 
-    pub(crate) fn not_shown(name: &'static str, words: impl Into<String>) -> Self {
+    /// There was no evidence, or it could not be checked here.
+    pub fn not_shown(name: &'static str, words: impl Into<String>) -> Self {
         Self::new(name, Status::NotShown, words)
     }
 

@@ -79,14 +79,15 @@ pub fn verify_bundle(
     let tier = bundle.receipt.tier()?;
     let claim_id = bundle.receipt.claim_id();
     let signer = recover(bundle.receipt.digest(&bundle.domain()), &bundle.signature);
+    let claim = chain.map(|chain| chain.claim(claim_id));
     let mut facts = vec![
         signature_fact(bundle, &signer),
         key_fact(bundle, &signer, chain),
         request_fact(bundle),
         input_fact(bundle),
         output_fact(bundle),
-        claim_fact(claim_id, chain),
-        evidence_fact(bundle, tier),
+        claim_fact(tier, &claim),
+        evidence_fact(bundle, tier, &claim),
         replay_fact(bundle, replay),
     ];
     facts.extend(sampled::facts(bundle));
@@ -199,14 +200,17 @@ fn output_fact(bundle: &Bundle) -> Fact {
     )
 }
 
-fn claim_fact(claim_id: B256, chain: Option<&dyn ChainView>) -> Fact {
+/// What the chain said about the claim, if it was asked.
+type Claimed = Option<Result<ChainClaim, ViewError>>;
+
+fn claim_fact(tier: Tier, claim: &Claimed) -> Fact {
     const NAME: &str = "claim_state";
-    let Some(chain) = chain else {
-        return Fact::not_shown(NAME, "the state of the claim needs the chain");
-    };
-    let claim = match chain.claim(claim_id) {
-        Ok(claim) => claim,
-        Err(error) => return Fact::not_shown(NAME, format!("the chain did not answer: {error}")),
+    let claim = match claim {
+        None => return Fact::not_shown(NAME, "the state of the claim needs the chain"),
+        Some(Ok(claim)) => claim,
+        Some(Err(error)) => {
+            return Fact::not_shown(NAME, format!("the chain did not answer: {error}"));
+        }
     };
     let source = &claim.source;
     match claim.state.as_str() {
@@ -215,6 +219,10 @@ fn claim_fact(claim_id: B256, chain: Option<&dyn ChainView>) -> Fact {
             NAME,
             format!("the claim was rejected: the answer is not to be relied on ({source})"),
         ),
+        "final" if tier == Tier::Zk => Fact::shown(
+            NAME,
+            format!("final: the chain has checked a proof of the answer ({source})"),
+        ),
         "final" => Fact::shown(
             NAME,
             format!("final: the window ended undisputed or every dispute was won ({source})"),
@@ -222,6 +230,9 @@ fn claim_fact(claim_id: B256, chain: Option<&dyn ChainView>) -> Fact {
         state => Fact::shown(
             NAME,
             match claim.deadline {
+                Some(deadline) if tier == Tier::Zk => {
+                    format!("{state}, to be proven before chain second {deadline} ({source})")
+                }
                 Some(deadline) => {
                     format!("{state}, open to challenge until chain second {deadline} ({source})")
                 }
@@ -231,7 +242,7 @@ fn claim_fact(claim_id: B256, chain: Option<&dyn ChainView>) -> Fact {
     }
 }
 
-fn evidence_fact(bundle: &Bundle, tier: Tier) -> Fact {
+fn evidence_fact(bundle: &Bundle, tier: Tier, claim: &Claimed) -> Fact {
     const NAME: &str = "evidence";
     match tier {
         Tier::Signed => Fact::shown(
@@ -245,6 +256,19 @@ fn evidence_fact(bundle: &Bundle, tier: Tier) -> Fact {
                 bundle.receipt.n_leaves, bundle.receipt.trace_root
             ),
         ),
+        Tier::Zk => match claim {
+            Some(Ok(claim)) if claim.state == "final" => Fact::shown(
+                NAME,
+                "a proof under the key whose hash the receipt names was accepted by the chain",
+            ),
+            _ => Fact::not_shown(
+                NAME,
+                format!(
+                    "a proof is owed under the key with hash {}; the chain has not accepted one as far as is known here",
+                    bundle.receipt.evidence_hash
+                ),
+            ),
+        },
         other => Fact::not_shown(
             NAME,
             format!("evidence of tier {other} is not checked by this version"),

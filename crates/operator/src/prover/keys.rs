@@ -1,0 +1,107 @@
+//! Proving keys: made once for each model, kept while memory allows.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use alloy_primitives::B256;
+use assay_graph::{ConstKind, Graph};
+use assay_proof::ProvingKey;
+use parking_lot::Mutex;
+
+/// Bytes that a committed weight takes: itself, its codeword, the tree above it.
+const BYTES_PER_WEIGHT: u64 = 20;
+
+/// Keys of models, the least recently used one first.
+pub(crate) struct Keys {
+    /// Most bytes of keys that are kept; the last one is kept in any case.
+    limit: u64,
+    known: Mutex<Known>,
+    /// Held while a key is made: one at a time.
+    making: Mutex<()>,
+}
+
+#[derive(Default)]
+struct Known {
+    kept: Vec<(B256, ProvingKey, u64)>,
+    /// Ids of all keys that were made, and why models have none.
+    verdicts: HashMap<B256, Result<B256, String>>,
+}
+
+impl Known {
+    fn take(&mut self, model_id: B256) -> Option<Result<ProvingKey, String>> {
+        if let Some(Err(reason)) = self.verdicts.get(&model_id) {
+            return Some(Err(reason.clone()));
+        }
+        let at = self.kept.iter().position(|(id, ..)| *id == model_id)?;
+        let entry = self.kept.remove(at);
+        let key = entry.1.clone();
+        self.kept.push(entry);
+        Some(Ok(key))
+    }
+}
+
+impl Keys {
+    pub(crate) fn new(limit: u64) -> Self {
+        Self {
+            limit,
+            known: Mutex::default(),
+            making: Mutex::default(),
+        }
+    }
+
+    /// Id of the model's key or why it has none; `None` before anyone asked for it.
+    pub(crate) fn verdict(&self, model_id: B256) -> Option<Result<B256, String>> {
+        self.known.lock().verdicts.get(&model_id).cloned()
+    }
+
+    /// The model's key, made if it is not here. Takes seconds for large models; callers wait for each other.
+    ///
+    /// # Errors
+    /// Why the model is not provable, in words.
+    pub(crate) fn get(&self, model_id: B256, graph: &Arc<Graph>) -> Result<ProvingKey, String> {
+        if let Some(found) = self.known.lock().take(model_id) {
+            return found;
+        }
+        let _turn = self.making.lock();
+        let bytes = weights(graph).saturating_mul(BYTES_PER_WEIGHT);
+        {
+            let mut known = self.known.lock();
+            if let Some(found) = known.take(model_id) {
+                return found;
+            }
+            while !known.kept.is_empty() && held(&known).saturating_add(bytes) > self.limit {
+                known.kept.remove(0);
+            }
+        }
+        let made = ProvingKey::new(Arc::clone(graph)).map_err(|error| error.to_string());
+        let mut known = self.known.lock();
+        let verdict = made.as_ref().map(|key| B256::from(key.key().id()));
+        known
+            .verdicts
+            .insert(model_id, verdict.map_err(String::clone));
+        if let Ok(key) = &made {
+            known.kept.push((model_id, key.clone(), bytes));
+        }
+        made
+    }
+
+    /// Notes that a model has no proofs here.
+    pub(crate) fn refuse(&self, model_id: B256, reason: String) {
+        self.known.lock().verdicts.insert(model_id, Err(reason));
+    }
+}
+
+fn held(known: &Known) -> u64 {
+    known.kept.iter().map(|(.., bytes)| *bytes).sum()
+}
+
+/// Numbers of a graph's weights.
+fn weights(graph: &Graph) -> u64 {
+    let numbers = graph.consts().iter().map(|constant| match constant.kind() {
+        ConstKind::Weights { rows, cols, .. }
+        | ConstKind::Blocks { rows, cols, .. }
+        | ConstKind::Rows { rows, cols, .. } => u64::from(rows) * u64::from(cols),
+        other => other.total_bytes() as u64,
+    });
+    numbers.sum()
+}
