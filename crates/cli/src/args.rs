@@ -45,7 +45,9 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Ask a model; prints the answer and keeps the receipt
     Ask(AskArgs),
-    /// Check a receipt: signature, commitments, registration, claim, replay
+    /// Prove that a model on this machine gives its answer; anyone can check the file without running the model
+    Prove(ProveArgs),
+    /// Check a receipt (signature, commitments, registration, claim, replay) or a proof
     Verify(VerifyArgs),
     /// Show what runs: models served, their memory, requests in work and in line
     Ps(PsArgs),
@@ -305,8 +307,29 @@ pub(crate) struct AskArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  assay prove digits --input models/digits/samples/7.png\n  assay verify digits.proof\n\nSeveral inputs give one proof of several runs. With --direct the weights are not committed to: the proof is made\nfaster, and only those who hold the model can check it."
+)]
+pub(crate) struct ProveArgs {
+    /// Model name or id
+    pub(crate) model: String,
+    /// Text, a JSON tensor, a path to a PNG or JSON file, or `-` for standard input; may be given again
+    #[arg(long, value_name = "INPUT", required = true, num_args = 1..)]
+    pub(crate) input: Vec<String>,
+    /// Write the proof here (default: MODEL.proof)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// For verifiers that hold the weights
+    #[arg(long)]
+    pub(crate) direct: bool,
+    /// Bytes that the proof is bound to, at most 256
+    #[arg(long, value_name = "HEX")]
+    pub(crate) context: Option<String>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// Receipt bundle (JSON file), `-` for standard input, the begin of a kept receipt's id (0x…), or `last`
+    /// Receipt bundle (JSON file), proof file, `-` for standard input, the begin of a kept receipt's id (0x…), or `last`
     pub(crate) receipt: String,
     /// Also ask this chain: is the key the operator's, what became of the claim
     #[arg(long, env = "ASSAY_RPC", value_name = "URL")]
@@ -314,9 +337,12 @@ pub(crate) struct VerifyArgs {
     /// Also run the model again from this folder (default: the local model store)
     #[arg(long, value_name = "DIR")]
     pub(crate) model: Option<PathBuf>,
-    /// Do not run the model again
+    /// Do not run the model again; of a proof: do not make its key again
     #[arg(long, conflicts_with = "model")]
     pub(crate) no_replay: bool,
+    /// Of a proof: whether this is the input it speaks of (as `assay prove --input` takes it)
+    #[arg(long, value_name = "INPUT")]
+    pub(crate) input: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

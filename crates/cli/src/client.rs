@@ -128,6 +128,46 @@ impl Client {
         })
     }
 
+    /// Asks a model for an answer that is proven.
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    pub(crate) fn ask_proven(&self, model: &str, png: &[u8]) -> anyhow::Result<Reply> {
+        let image = base64::engine::general_purpose::STANDARD.encode(png);
+        self.post(
+            "/v1/infer",
+            &json!({ "model": model, "image": image, "tier": "zk" }),
+        )
+    }
+
+    /// The proof file of a receipt; `None` while it is not made.
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    pub(crate) fn proof(&self, receipt: &str) -> anyhow::Result<Option<Vec<u8>>> {
+        let url = format!("{}/v1/receipts/{receipt}/proof", self.url);
+        let mut request = self.agent.get(url);
+        if let Some(key) = self.key() {
+            request = request.header("authorization", key);
+        }
+        let mut response = request
+            .call()
+            .map_err(|e| Stop::new(Exit::Unavailable, format!("gateway {}: {e}", self.url)))?;
+        let status = response.status().as_u16();
+        let body = response.body_mut().with_config().limit(MAX_ANSWER);
+        let bytes = body
+            .read_to_vec()
+            .map_err(|e| Stop::new(Exit::Unavailable, format!("gateway {}: {e}", self.url)))?;
+        match status {
+            200 => Ok(Some(bytes)),
+            202 => Ok(None),
+            _ => {
+                let body = serde_json::from_slice(&bytes).unwrap_or_default();
+                Err(refusal(status, &body).into())
+            }
+        }
+    }
+
     /// Asks a model; which endpoint depends on what the input is.
     ///
     /// # Errors

@@ -23,6 +23,8 @@ use crate::{
     exit::{Exit, Stop},
     grammars::TextGrammars,
     network::{self, ChainOptions, Services},
+    proofs,
+    store::Store,
     units::{self, COIN, USD},
 };
 
@@ -107,6 +109,21 @@ pub(crate) fn offers(models: &[Model]) -> Vec<Arc<dyn ModelCodec>> {
         .collect()
 }
 
+/// Sets the proof key of a model that has proofs. Answers of language models are not proven by operators yet, so their keys are not made.
+fn offer_proofs(services: &Services, model: &Model) -> anyhow::Result<()> {
+    if model.language().is_some() {
+        return Ok(());
+    }
+    let name = &model.manifest.name;
+    match proofs::key_of(&Store::open_default()?, model) {
+        Ok(key) => {
+            network::register_proof_key(&services.chain, &services.cast.maker, &key)?;
+        }
+        Err(error) => tracing::debug!(target: "assay::cli", %name, %error, "no proofs"),
+    }
+    Ok(())
+}
+
 /// Longest wait for a receipt to be on the chain before a network stops.
 const SETTLING: Duration = Duration::from_secs(3);
 
@@ -149,7 +166,15 @@ impl Local {
         for model in models {
             let name = &model.manifest.name;
             tokio::task::block_in_place(|| {
-                network::register_model(&services.chain, &cast.maker, &model.graph, name, PRICE, "")
+                network::register_model(
+                    &services.chain,
+                    &cast.maker,
+                    &model.graph,
+                    name,
+                    PRICE,
+                    "",
+                )?;
+                offer_proofs(&services, model)
             })?;
         }
         let bond = units::parse(BOND, COIN)?;

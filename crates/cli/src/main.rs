@@ -12,6 +12,7 @@ mod grammars;
 mod local;
 mod network;
 mod paths;
+mod proofs;
 mod receipts;
 mod registry;
 mod replay;
@@ -19,6 +20,7 @@ mod shell;
 mod store;
 mod talk;
 mod units;
+mod usage;
 mod wrap;
 
 use std::{io::IsTerminal, process::ExitCode};
@@ -75,6 +77,7 @@ fn run(command: Command, shell: &Shell) -> anyhow::Result<()> {
         Command::Ps(args) => commands::ps::run(&args, shell),
         Command::Pull { name } => commands::model::pull(&name, shell),
         Command::Ask(args) => commands::ask::run(&args, shell),
+        Command::Prove(args) => commands::prove::run(&args, shell),
         Command::Verify(args) => commands::verify::run(&args, shell),
         Command::Model(command) => commands::model::run(command, shell),
         Command::Stake(command) => commands::stake::run(command, shell),

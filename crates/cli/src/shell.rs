@@ -135,6 +135,21 @@ impl Shell {
         bar
     }
 
+    /// A bar of `steps` with a word for the one under way, drawn on stderr when that is a terminal.
+    pub(crate) fn steps_bar(&self, steps: u64) -> ProgressBar {
+        if self.json || !self.shows_progress() {
+            return ProgressBar::hidden();
+        }
+        let bar = ProgressBar::new(steps);
+        if let Ok(style) =
+            ProgressStyle::with_template("{msg:24!} [{bar:30}] {pos}/{len}  {elapsed}")
+        {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        bar.enable_steady_tick(std::time::Duration::from_millis(200));
+        bar
+    }
+
     /// An error, in up to three parts.
     pub(crate) fn error(&self, error: &anyhow::Error) {
         let stop = error.downcast_ref::<Stop>();

@@ -21,12 +21,34 @@ const MAX_ANSWER: u64 = 64 << 20;
 /// Seconds of chain time that an operator has to answer.
 const EXPIRY: u64 = 300;
 
+/// An audit that is certain, parts per million.
+const WHOLE: u32 = 1_000_000;
+
+/// The evidence that is bought with an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// A trace root that anyone may challenge.
+    Optimistic,
+    /// A proof; the receipt has to name this evidence.
+    Proven(B256),
+}
+
+impl Wanted {
+    const fn tier(self) -> Tier {
+        match self {
+            Self::Optimistic => Tier::Optimistic,
+            Self::Proven(_) => Tier::Zk,
+        }
+    }
+}
+
 /// An answer that checked.
 #[derive(Clone, Debug)]
 pub(crate) struct Bought {
     pub(crate) claim_id: B256,
     pub(crate) fee: u128,
     pub(crate) output: Vec<u8>,
+    pub(crate) tier: Tier,
 }
 
 /// Facts of the chain that never change, remembered.
@@ -82,12 +104,17 @@ impl Shared {
         account: &Account,
         model: &dyn ModelCodec,
         input: &Encoded,
+        tier: Tier,
     ) -> Result<Bought, HttpError> {
         let (fee, mut operators) = self.offers(account, model, 1)?;
+        let want = match tier {
+            Tier::Zk => Wanted::Proven(self.evidence(model)?),
+            _ => Wanted::Optimistic,
+        };
         let mut faults = Vec::new();
         while !operators.is_empty() {
             for operator in &operators {
-                match self.ask(account, model, input, operator, fee) {
+                match self.ask(account, model, input, operator, (fee, want)) {
                     Ok(bought) => return Ok(bought),
                     Err(Failure::Ours(error)) => return Err(error),
                     Err(Failure::Theirs(fault)) => {
@@ -129,10 +156,10 @@ impl Shared {
         model: &dyn ModelCodec,
         input: &Encoded,
         operator: &OperatorEntry,
-        fee: u128,
+        (fee, want): (u128, Wanted),
     ) -> Result<Bought, Failure> {
         let salt = random_salt()?;
-        let body = self.request(account, model, input, operator.address, salt, fee)?;
+        let body = self.request(account, model, input, operator.address, salt, (fee, want))?;
         let answer = self
             .send(operator, &body)
             .map_err(|refused| match refused {
@@ -147,6 +174,7 @@ impl Shared {
             &answer.receipt,
             &answer.signature,
             &answer.output,
+            want,
         )
         .map_err(|failure| failure.of_receipt(claim_id))?;
         self.keep(account, model, input, body, answer)
@@ -161,7 +189,7 @@ impl Shared {
         input: &Encoded,
         operator: Address,
         salt: B256,
-        fee: u128,
+        (fee, want): (u128, Wanted),
     ) -> Result<RunRequest, Failure> {
         let now = self
             .client
@@ -178,7 +206,7 @@ impl Shared {
             max_out: 1,
             max_fee: fee,
             value_at_risk: self.config.value_at_risk,
-            tier_mask: Tier::Optimistic.mask(),
+            tier_mask: want.tier().mask(),
             audit_ppm: self.config.audit_ppm,
             window: self.config.window,
             expiry: now.saturating_add(EXPIRY),
@@ -228,6 +256,7 @@ impl Shared {
         receipt: &Receipt,
         signature: &ReceiptSignature,
         output: &[u8],
+        want: Wanted,
     ) -> Result<(), Check> {
         let wrong = |reason: String| Check::Wrong(reason);
         receipt.check().map_err(|error| wrong(error.to_string()))?;
@@ -248,10 +277,20 @@ impl Shared {
         if !opens_output(receipt.output_commit, salt, output) {
             return Err(wrong("the output does not open the commitment".into()));
         }
+        let (value, audit) = match want {
+            Wanted::Proven(evidence) if receipt.evidence_hash != evidence => {
+                return Err(wrong(
+                    "it names another proof key than the registered one".into(),
+                ));
+            }
+            // what is proven before it is paid needs no stake beyond its fee
+            Wanted::Proven(_) => (0, WHOLE),
+            Wanted::Optimistic => (receipt.value_at_risk, receipt.audit_ppm),
+        };
         let call = IClaims::requiredExposureCall {
             fee: receipt.fee,
-            valueAtRisk: receipt.value_at_risk,
-            auditPpm: receipt.audit_ppm,
+            valueAtRisk: value,
+            auditPpm: audit,
         };
         let need = self
             .client
@@ -292,6 +331,7 @@ impl Shared {
         let claim_id = answer.receipt.claim_id();
         let fee = answer.receipt.fee;
         let output = answer.output.to_vec();
+        let tier = answer.receipt.tier().unwrap_or(Tier::Signed);
         let mut bundle = Bundle::new(self.domain, answer.receipt, answer.signature)
             .with_opening(body.salt.0, input.bytes.clone(), output.clone())
             .with_request(body.request, body.request_signature);
@@ -305,6 +345,7 @@ impl Shared {
             claim_id,
             fee,
             output,
+            tier,
         })
     }
 }

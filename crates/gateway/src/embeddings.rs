@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use assay_receipt::Tier;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
@@ -10,6 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use crate::http::{Posted, assay_of, blocking, json_of, with_receipts};
+use crate::proofs::tier_of;
 use crate::server::Shared;
 use crate::{Account, Decoded, Encoded, HttpError, ModelCodec, ModelKind};
 
@@ -35,8 +37,10 @@ pub(crate) async fn handle(
     let place = shared.enter()?;
     blocking(move || {
         let _place = place;
-        let question = parse(&shared, &json_of(&body)?)?;
-        answer(&shared, &account, &question)
+        let object = json_of(&body)?;
+        let question = parse(&shared, &object)?;
+        let tier = tier_of(&headers, Some(&object))?;
+        answer(&shared, &account, &question, tier)
     })
     .await
 }
@@ -162,12 +166,17 @@ fn encode_tokens(model: &dyn ModelCodec, ids: &[Value]) -> Result<Encoded, HttpE
         .map_err(|error| HttpError::codec("input", &error))
 }
 
-fn answer(shared: &Shared, account: &Account, question: &Question) -> Result<Response, HttpError> {
+fn answer(
+    shared: &Shared,
+    account: &Account,
+    question: &Question,
+    tier: Tier,
+) -> Result<Response, HttpError> {
     let model = question.model.as_ref();
     let mut data = Vec::new();
     let mut bought = Vec::new();
     for (index, input) in question.inputs.iter().enumerate() {
-        let one = shared.buy(account, model, input)?;
+        let one = shared.buy(account, model, input, tier)?;
         let vector = vector_of(model, &one.output)?;
         let embedding = match question.format {
             Format::Float => json!(vector),

@@ -53,6 +53,33 @@ pub enum GatewayError {
     },
 }
 
+/// Why there is no proof of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProofRefusal {
+    /// The operator makes none.
+    Off,
+    /// Nobody asked for it.
+    NotAsked,
+    /// The claim was rejected.
+    Rejected,
+    /// The model or the run has none.
+    NotProvable,
+    /// The operator's queue is full.
+    Full,
+}
+
+impl ProofRefusal {
+    const fn row(self) -> (StatusCode, &'static str) {
+        match self {
+            Self::Off => (StatusCode::FORBIDDEN, "proofs_off"),
+            Self::NotAsked => (StatusCode::NOT_FOUND, "no_proof"),
+            Self::Rejected => (StatusCode::CONFLICT, "rejected"),
+            Self::NotProvable => (StatusCode::UNPROCESSABLE_ENTITY, "not_provable"),
+            Self::Full => (StatusCode::TOO_MANY_REQUESTS, "proofs_full"),
+        }
+    }
+}
+
 /// What a client is told. `message` never contains a key.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum HttpError {
@@ -119,6 +146,14 @@ pub enum HttpError {
     /// No operator answers for this model.
     #[error("{0}")]
     NoOperator(String),
+    /// No proof, or not yet.
+    #[error("{message}")]
+    Proof {
+        /// Which of the reasons.
+        why: ProofRefusal,
+        /// In words.
+        message: String,
+    },
     /// Every operator that answered gave a receipt that does not check. Not to be tried again at once.
     #[error("{0}")]
     BadReceipt(String),
@@ -217,6 +252,10 @@ impl HttpError {
                 "no_operator",
                 Some(true),
             ),
+            Self::Proof { why, .. } => {
+                let (status, code) = why.row();
+                (status, REQUEST, code, None)
+            }
             Self::BadReceipt(_) => (
                 StatusCode::BAD_GATEWAY,
                 "server_error",

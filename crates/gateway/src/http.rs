@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use alloy_primitives::B256;
-use assay_receipt::{ChainView, verify_bundle};
+use assay_receipt::{ChainView, Tier, verify_bundle};
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, FromRequest, MatchedPath, Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -22,7 +22,7 @@ use crate::buy::{Bought, usd};
 use crate::lang::{Language, chat, completions, responses};
 use crate::metrics::CallLabels;
 use crate::server::Shared;
-use crate::{Account, GatewayConfig, HttpError, ModelCodec, embeddings, infer};
+use crate::{Account, GatewayConfig, HttpError, ModelCodec, embeddings, infer, proofs};
 
 type App = State<Arc<Shared>>;
 
@@ -53,6 +53,14 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         )
         .route("/v1/infer", post(infer::handle).fallback(wrong_method))
         .route("/v1/receipts/{id}", get(receipt).fallback(wrong_method))
+        .route(
+            "/v1/receipts/{id}/prove",
+            post(proofs::prove).fallback(wrong_method),
+        )
+        .route(
+            "/v1/receipts/{id}/proof",
+            get(proofs::proof).fallback(wrong_method),
+        )
         .fallback(|request: Request| async move {
             let path: String = request.uri().path().chars().take(80).collect();
             HttpError::NotFound(format!("no path `{path}` here"))
@@ -92,12 +100,18 @@ async fn around(State(shared): App, request: Request, next: Next) -> Response {
         Some("/v1/completions") => "completions",
         Some("/v1/responses") => "responses",
         Some("/v1/models" | "/v1/models/{*name}") => "models",
+        Some("/v1/receipts/{id}/prove" | "/v1/receipts/{id}/proof") => "proofs",
         Some("/v1/receipts/{id}") => "receipts",
         Some(_) => "status",
         None => "other",
     };
     let headers = request.headers();
-    let checked = check_host(&shared, headers).and_then(|()| check_origin(&shared, headers));
+    let checked = check_host(&shared, headers)
+        .and_then(|()| check_origin(&shared, headers))
+        .and_then(|()| match path {
+            "chat" | "completions" | "responses" => proofs::only_optimistic(headers),
+            _ => Ok(()),
+        });
     let response = match checked {
         Ok(()) => next.run(request).await,
         Err(error) => error.into_response(),
@@ -309,7 +323,8 @@ pub(crate) fn add_headers(
 pub(crate) fn assay_of(model: &dyn ModelCodec, bought: &[Bought]) -> Value {
     let ids: Vec<String> = bought.iter().map(|one| one.claim_id.to_string()).collect();
     let fee: u128 = bought.iter().map(|one| one.fee).sum();
-    json!({"receipts": ids, "model_id": model.model_id(), "fee": usd(fee), "tier": "optimistic"})
+    let tier = bought.first().map_or(Tier::Optimistic, |one| one.tier);
+    json!({"receipts": ids, "model_id": model.model_id(), "fee": usd(fee), "tier": tier.name()})
 }
 
 async fn health(State(shared): App) -> Response {
@@ -342,6 +357,11 @@ async fn metrics(State(shared): App) -> Response {
 /// One model as OpenAI's clients read it, with ours beside it.
 fn describe(shared: &Shared, model: &dyn ModelCodec) -> Value {
     let price = shared.price(model.model_id()).ok();
+    let zk = shared.evidence(model).is_ok().then_some(Tier::Zk.name());
+    let tiers: Vec<&str> = [Some(Tier::Optimistic.name()), zk]
+        .into_iter()
+        .flatten()
+        .collect();
     json!({
         "id": model.name(),
         "object": "model",
@@ -351,7 +371,7 @@ fn describe(shared: &Shared, model: &dyn ModelCodec) -> Value {
             "model_id": model.model_id(),
             "kind": model.kind().name(),
             "price": price.map(usd),
-            "tiers": ["optimistic"],
+            "tiers": tiers,
             "max_tokens": model.max_tokens(),
             "dimensions": model.dimensions(),
             "context_length": model.language().map(Language::context),

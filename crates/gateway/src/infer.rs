@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use assay_receipt::Tier;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
@@ -14,6 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::http::{Posted, assay_of, blocking, json_of, with_receipts};
+use crate::proofs::tier_of;
 use crate::server::Shared;
 use crate::{Account, Decoded, Encoded, HttpError, ModelCodec, multipart};
 
@@ -44,7 +46,9 @@ pub(crate) async fn handle(
     blocking(move || {
         let _place = place;
         let (model, input) = parse(&shared, parameters.model.as_deref(), &kind, &body)?;
-        answer(&shared, &account, model.as_ref(), &input)
+        let object = json_of(&body).ok();
+        let tier = tier_of(&headers, object.as_ref())?;
+        answer(&shared, &account, model.as_ref(), &input, tier)
     })
     .await
 }
@@ -149,8 +153,9 @@ fn answer(
     account: &Account,
     model: &dyn ModelCodec,
     input: &Encoded,
+    tier: Tier,
 ) -> Result<Response, HttpError> {
-    let bought = shared.buy(account, model, input)?;
+    let bought = shared.buy(account, model, input, tier)?;
     let decoded = model.decode(&bought.output);
     let decoded = decoded.map_err(|error| HttpError::BadReceipt(error.to_string()))?;
     let mut body = json!({"object": "inference", "model": model.name()});

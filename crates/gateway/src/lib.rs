@@ -26,13 +26,14 @@ mod metrics;
 mod multipart;
 mod names;
 mod operators;
+mod proofs;
 mod receipts;
 mod server;
 
 pub use account::Account;
 pub use codec::{CodecError, Decoded, Encoded, ModelCodec, ModelKind, Prediction};
 pub use config::GatewayConfig;
-pub use error::{GatewayError, HttpError};
+pub use error::{GatewayError, HttpError, ProofRefusal};
 pub use imported::ImportedModel;
 pub use lang::Language;
 pub use server::{Gateway, Running};

@@ -49,6 +49,8 @@ pub enum Audit {
     Differs {
         /// Trace root of the own run; zero when the committed input can't be run.
         own: B256,
+        /// Whether the output is the own one nevertheless. Of language models not told apart.
+        same_output: bool,
     },
 }
 
@@ -132,7 +134,10 @@ pub(crate) fn replay(
             .ok()
             .and_then(|input| model.engine().run_traced(&input, &job.salt.0).ok())
             .map_or(B256::ZERO, |run| B256::from(run.root()));
-        return Ok(Audit::Differs { own });
+        return Ok(Audit::Differs {
+            own,
+            same_output: false,
+        });
     }
     let input = tensor(model, &job.input).map_err(failed)?;
     let run = model
@@ -145,7 +150,7 @@ pub(crate) fn replay(
     Ok(if traced && same_output {
         Audit::Agrees
     } else {
-        Audit::Differs { own }
+        Audit::Differs { own, same_output }
     })
 }
 

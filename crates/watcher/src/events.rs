@@ -31,6 +31,29 @@ pub enum WatcherEvent {
         /// Trace root of the own run; zero when the committed input can't be run.
         own: B256,
     },
+    /// The answer is right and the trace root is not. The model is provable, so the operator could answer a challenge by a proof.
+    OtherTrace {
+        /// The claim.
+        claim_id: B256,
+        /// Who asserted it.
+        operator: Address,
+        /// Trace root of the own run.
+        own: B256,
+    },
+    /// A claim of tier zk was not proven in time and is rejected.
+    Expired {
+        /// The claim.
+        claim_id: B256,
+    },
+    /// The registered proof key is another than the one that the model's weights give.
+    WrongProofKey {
+        /// The model.
+        model_id: B256,
+        /// Id of the registered key.
+        registered: B256,
+        /// Id of the key made here; zero when the model has none.
+        own: B256,
+    },
     /// The claim could not be audited; tried again until its window ends.
     Unaudited {
         /// The claim.

@@ -18,6 +18,7 @@ use crate::audit::{Audit, JobData, agent, fetch, replay};
 use crate::backoff::Backoff;
 use crate::challenge::{Case, Move, stage};
 use crate::models::{Loaded, Models};
+use crate::proofs::{self, KeyChecks, Owed};
 use crate::state::{OpenDispute, State};
 use crate::{WatcherConfig, WatcherError, WatcherEvent};
 
@@ -27,6 +28,8 @@ const FAILURES: usize = 4;
 const FETCHING: Duration = Duration::from_secs(5);
 /// A failed fetch that took longer is held against the operator, a shorter one only against the claim.
 const SLOW: Duration = Duration::from_millis(500);
+/// Time between two looks at claims that are to be proven.
+const OWED: Duration = Duration::from_secs(1);
 /// Ids that one call of `disputesOf` returns at most.
 const PAGE: u64 = 256;
 
@@ -58,6 +61,9 @@ pub struct Watcher {
     slow: Backoff<Address>,
     /// Claims whose audit failed.
     failed: Backoff<B256>,
+    keys: KeyChecks,
+    /// When owed proofs were looked for last.
+    owed_at: Option<Instant>,
 }
 
 /// A watcher that runs in its own thread. Dropping it stops it.
@@ -102,6 +108,8 @@ impl Watcher {
             told: HashMap::new(),
             slow: Backoff::new(),
             failed: Backoff::new(),
+            keys: KeyChecks::default(),
+            owed_at: None,
             config,
         })
     }
@@ -148,6 +156,7 @@ impl Watcher {
         let moved = self.move_disputes();
         self.read_receipts()?;
         self.audit_pending()?;
+        self.end_owed()?;
         moved
     }
 
@@ -170,12 +179,42 @@ impl Watcher {
                 && receipt.claim_id() == event.claimId
                 && self.is_drawn(event.claimId)
             {
+                if proofs::is_owed(&receipt) {
+                    self.state.owed.insert(event.claimId);
+                    continue;
+                }
                 self.state.pending.insert(event.claimId, receipt);
                 self.state.posted.insert(event.claimId, log.block);
             }
         }
         if next != self.state.cursor {
             self.state.cursor = next;
+            self.state.store(&self.config.data_dir)?;
+        }
+        Ok(())
+    }
+
+    /// Ends claims of tier zk whose proof did not come in time: the fee goes back to the buyer.
+    fn end_owed(&mut self) -> Result<(), WatcherError> {
+        if self.state.owed.is_empty() || self.owed_at.is_some_and(|at| at.elapsed() < OWED) {
+            return Ok(());
+        }
+        self.owed_at = Some(Instant::now());
+        for claim_id in self.state.owed.clone() {
+            match proofs::owed(&self.client, claim_id)? {
+                Owed::Open => continue,
+                Owed::Settled => {}
+                Owed::Late => {
+                    let call = IClaims::expireCall { claimId: claim_id };
+                    match self.client.send(&self.config.key, CLAIMS, &call) {
+                        Ok(_) => self.tell(WatcherEvent::Expired { claim_id }),
+                        // Somebody else was first; the next look tells.
+                        Err(ClientError::Reverted(_)) => continue,
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+            }
+            self.state.owed.remove(&claim_id);
             self.state.store(&self.config.data_dir)?;
         }
         Ok(())
@@ -278,6 +317,10 @@ impl Watcher {
         }
         let job = fetch(&self.client, &self.agent, receipt)?;
         let model = self.models.get(receipt.model_id)?;
+        if model.decoder().is_none() {
+            self.keys
+                .check(&self.client, &model.graph, self.events.as_ref())?;
+        }
         match replay(&model, receipt, &job)? {
             Audit::Agrees => self.tell(WatcherEvent::Agreed { claim_id }),
             Audit::OtherMasks { position } => self.tell(WatcherEvent::OtherMasks {
@@ -285,7 +328,17 @@ impl Watcher {
                 operator: receipt.operator,
                 position,
             }),
-            Audit::Differs { own } => {
+            Audit::Differs {
+                own,
+                same_output: true,
+            } if proofs::is_provable(&self.client, receipt.model_id)? => {
+                self.tell(WatcherEvent::OtherTrace {
+                    claim_id,
+                    operator: receipt.operator,
+                    own,
+                });
+            }
+            Audit::Differs { own, .. } => {
                 self.tell(WatcherEvent::Differs {
                     claim_id,
                     operator: receipt.operator,

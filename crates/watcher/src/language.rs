@@ -94,7 +94,10 @@ pub(crate) fn replay(
     job: &JobData,
 ) -> Result<Audit, WatcherError> {
     if !is_legal(model, receipt, job) {
-        return Ok(Audit::Differs { own: B256::ZERO });
+        return Ok(Audit::Differs {
+            own: B256::ZERO,
+            same_output: false,
+        });
     }
     let statement = statement(receipt, job)?;
     let (_, answer) = tokens(receipt, job)?;
@@ -102,7 +105,10 @@ pub(crate) fn replay(
     let own = B256::from(run.trace_root);
     let traced = receipt.trace_root == B256::ZERO || receipt.trace_root == own;
     if !traced || run.tokens != answer || goes_on(&statement.sampling, &answer) {
-        return Ok(Audit::Differs { own });
+        return Ok(Audit::Differs {
+            own,
+            same_output: false,
+        });
     }
     let other = other_mask(model, job, &statement, &answer);
     Ok(other.map_or(Audit::Agrees, |position| Audit::OtherMasks { position }))

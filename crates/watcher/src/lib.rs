@@ -21,6 +21,7 @@ mod events;
 mod follow;
 mod language;
 mod models;
+mod proofs;
 mod state;
 
 pub use audit::{Audit, JobData};

@@ -1,6 +1,6 @@
 //! What a watcher keeps over a restart.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -56,6 +56,9 @@ pub(crate) struct State {
     /// Blocks at which the pending claims' receipts were posted.
     #[serde(default)]
     pub(crate) posted: BTreeMap<B256, u64>,
+    /// Claims that end by a proof or by its absence.
+    #[serde(default)]
+    pub(crate) owed: BTreeSet<B256>,
     /// Disputes of this watcher, by id.
     pub(crate) disputes: BTreeMap<U256, OpenDispute>,
 }

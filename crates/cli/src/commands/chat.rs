@@ -250,6 +250,7 @@ impl Chat<'_> {
             rpc: self.partner.rpc(),
             model: None,
             no_replay: false,
+            input: None,
         };
         if let Err(e) = verify::run(&args, self.shell) {
             self.shell.error(&e);

@@ -7,6 +7,7 @@ pub(crate) mod gateway;
 pub(crate) mod model;
 pub(crate) mod node;
 pub(crate) mod operator;
+pub(crate) mod prove;
 pub(crate) mod ps;
 pub(crate) mod run;
 pub(crate) mod stake;

@@ -4,13 +4,14 @@ mod show;
 
 use std::{path::Path, sync::Arc};
 
+use alloy_primitives::B256;
 use assay_import::{
     Model,
     catalogue::{self, CATALOGUE},
     language::{Checkpoint, Folder, Shared, import_language},
     recipes::{About, BertFiles, OnnxUse, import_bert, import_onnx},
 };
-use assay_wallet::ChainClient;
+use assay_wallet::{ChainClient, Key};
 use serde_json::{Value, json};
 
 pub(crate) use self::show::{LANGUAGE, is_language, language_lines, price_words, size_words};
@@ -19,7 +20,8 @@ use crate::{
     account,
     args::ModelCommand,
     exit::{Exit, Stop, stop},
-    network,
+    network::{self, KeySet},
+    proofs,
     shell::Shell,
     store::{BUNDLED, Bar, Store},
     units::{self, USD, usd},
@@ -63,18 +65,44 @@ pub(crate) fn run(command: ModelCommand, shell: &Shell) -> anyhow::Result<()> {
                 u128::try_from(price).map_err(|_| Stop::new(Exit::Failed, "price too large"))?;
             let name = &model.manifest.name;
             let new = network::register_model(&chain, &key, &model.graph, name, amount, "")?;
+            let proofs = proof_key(&store, &chain, &key, &model)?;
             let words = if new {
                 format!("registered at {} a call", usd(price))
             } else {
                 "was registered before".into()
             };
             shell.result(
-                format!("`{name}` 0x{}\n  {words}", model.manifest.model_id),
-                &json!({ "name": name, "model_id": format!("0x{}", model.manifest.model_id), "registered": new, "price": price.to_string() }),
+                format!("`{name}` 0x{}\n  {words}\n  {}", model.manifest.model_id, proofs.0),
+                &json!({ "name": name, "model_id": format!("0x{}", model.manifest.model_id), "registered": new, "price": price.to_string(), "proof_key": proofs.1 }),
             );
         }
     }
     Ok(())
+}
+
+/// Sets the model's proof key, if it has one: words, and the key's id.
+fn proof_key(
+    store: &Store,
+    chain: &ChainClient,
+    maker: &Key,
+    model: &Model,
+) -> anyhow::Result<(String, Option<B256>)> {
+    let key = match proofs::key_of(store, model) {
+        Ok(key) => key,
+        Err(error) => return Ok((format!("answers are not provable: {error}"), None)),
+    };
+    Ok(match network::register_proof_key(chain, maker, &key)? {
+        KeySet::New(id) => (
+            format!("proof key {id} set; operators attest it, then answers can be proven"),
+            Some(id),
+        ),
+        KeySet::Known(id) => (format!("proof key {id} was set before"), Some(id)),
+        KeySet::Other(id) => {
+            return Err(Stop::new(Exit::False, format!("the registered proof key {id} is not the model's"))
+                .hint("proofs of this model must not be relied on: tell its maker, register the model anew")
+                .into());
+        }
+    })
 }
 
 /// Fetches a model of the catalogue.

@@ -1,8 +1,10 @@
-//! `assay verify`: each fact about a receipt, on its own.
+//! `assay verify`: each fact about a receipt or a proof, on its own.
 
-use std::path::Path;
+pub(crate) mod proof;
 
-use assay_receipt::{Bundle, verify_bundle};
+use std::{io::Read as _, path::Path};
+
+use assay_receipt::{Bundle, MAX_PROOF_FILE, ProofFile, verify_bundle};
 use assay_wallet::ChainClient;
 
 use crate::{
@@ -14,7 +16,16 @@ use crate::{
 };
 
 pub(crate) fn run(args: &VerifyArgs, shell: &Shell) -> anyhow::Result<()> {
-    let (name, text) = read(&args.receipt)?;
+    let (name, bytes) = read(&args.receipt)?;
+    if ProofFile::begins(&bytes) {
+        return proof::run(&name, &bytes, args, shell);
+    }
+    let text = String::from_utf8(bytes).map_err(|_| {
+        Stop::new(
+            Exit::Failed,
+            format!("`{name}` is neither a receipt nor a proof"),
+        )
+    })?;
     let bundle = Bundle::from_json(&text)
         .map_err(|e| Stop::new(Exit::Failed, format!("`{name}` is no receipt: {e}")))?;
     let chain = args.rpc.as_ref().map(ChainClient::new);
@@ -40,20 +51,26 @@ pub(crate) fn run(args: &VerifyArgs, shell: &Shell) -> anyhow::Result<()> {
 }
 
 /// What was named, and what it holds: standard input, a file, or a kept receipt.
-fn read(typed: &str) -> anyhow::Result<(String, String)> {
+fn read(typed: &str) -> anyhow::Result<(String, Vec<u8>)> {
+    let limit = MAX_PROOF_FILE as u64;
+    let mut bytes = Vec::new();
     if typed == "-" {
-        let text = std::io::read_to_string(std::io::stdin().lock())?;
-        return Ok((typed.to_owned(), text));
+        std::io::stdin()
+            .lock()
+            .take(limit)
+            .read_to_end(&mut bytes)?;
+        return Ok((typed.to_owned(), bytes));
     }
     let path = match Path::new(typed) {
         file if file.exists() => file.to_owned(),
         file => receipts::find(typed)?.unwrap_or_else(|| file.to_owned()),
     };
-    let text = std::fs::read_to_string(&path).map_err(|e| {
+    let read = std::fs::File::open(&path).and_then(|f| f.take(limit).read_to_end(&mut bytes));
+    read.map_err(|e| {
         Stop::new(Exit::NotFound, format!("receipt `{}`: {e}", path.display()))
             .hint("`assay ask MODEL INPUT --receipt FILE` keeps one; every reply of `assay chat` is kept, `assay verify last` checks the last one")
     })?;
-    Ok((path.display().to_string(), text))
+    Ok((path.display().to_string(), bytes))
 }
 
 /// Prints a report: one line a fact, then what it rests on and what was not checked.

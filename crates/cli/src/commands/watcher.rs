@@ -107,6 +107,20 @@ pub(crate) fn words(event: &WatcherEvent) -> String {
             receipts::short(&asserted.to_string()),
             receipts::short(&own.to_string())
         ),
+        WatcherEvent::OtherTrace { claim_id, own, .. } => format!(
+            "claim {claim_id}: the answer is right, the trace root is not ({} here): not challenged, a proof would defend it",
+            receipts::short(&own.to_string())
+        ),
+        WatcherEvent::Expired { claim_id } => {
+            format!("claim {claim_id}: the proof that was owed did not come, the claim is rejected")
+        }
+        WatcherEvent::WrongProofKey {
+            model_id,
+            registered,
+            own,
+        } => format!(
+            "WARNING: model {model_id} is registered with proof key {registered}, its weights give {own}: proofs under the registered key show nothing"
+        ),
         WatcherEvent::Unaudited { claim_id, reason } => {
             format!("claim {claim_id}: not audited: {reason}")
         }

@@ -6,6 +6,7 @@ mod clients;
 mod language;
 mod models;
 mod network;
+mod proofs;
 mod support;
 
 use support::Home;
@@ -32,6 +33,7 @@ fn the_demonstration_holds() {
         "speech",
         "verification",
         "settlement",
+        "proof",
         "cheater",
         "caught",
         "supply",

@@ -12,7 +12,7 @@ use assay_graph::Sampling;
 use assay_receipt::{Bundle, ReceiptSignature, Request, Salt, Tier, input_commit, line_id};
 
 use super::upstream::{Ask, Done, Message, Token};
-use crate::buy::{Failure, none_left, random_salt};
+use crate::buy::{Failure, Wanted, none_left, random_salt};
 use crate::error::OperatorFault;
 use crate::http::blocking;
 use crate::operators::OperatorEntry;
@@ -338,6 +338,7 @@ impl Shared {
                 &done.receipt,
                 &done.signature,
                 &done.output,
+                Wanted::Optimistic,
             );
             if let Err(failure) = checked {
                 return Ok(Err(failure.of_receipt(claim_id)));

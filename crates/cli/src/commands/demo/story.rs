@@ -1,6 +1,7 @@
 //! The demonstration, step by step.
 
 mod cheater;
+mod proven;
 mod speech;
 
 use std::{
@@ -104,6 +105,7 @@ impl Demo<'_> {
         receipts.extend(self.model_talks()?);
         self.receipts_are_verified(&receipts)?;
         self.fees_are_settled(&receipts)?;
+        self.answer_is_proven()?;
         self.cheater_joins()?;
         self.cheater_is_caught()?;
         self.liars_talk()?;
@@ -195,7 +197,7 @@ impl Demo<'_> {
             facts.push(json!({ "name": m.manifest.name, "model_id": known.modelId, "single_shot": known.singleShot, "price": known.price.to_string(), "accuracy": m.manifest.accuracy }));
         }
         self.record("models", json!(facts));
-        Ok(())
+        self.key_is_set()
     }
 
     fn operator_bonds(&mut self) -> anyhow::Result<()> {
