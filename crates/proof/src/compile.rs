@@ -27,8 +27,8 @@ pub(crate) struct Source<'a> {
     pub(crate) inputs: Arc<Vec<i32>>,
     /// Outputs of all runs; a prover may leave them out to learn them.
     pub(crate) outputs: Option<Arc<Vec<i32>>>,
-    /// Whether the plan is for calm runs, see [`Limits`].
-    pub(crate) calm: bool,
+    /// Nodes of a language model that are not planned as calm ones, see [`Limits`]; ascending. Nodes of other models never are.
+    pub(crate) restless: &'a [u32],
 }
 
 /// A plan and, on the prover's side, the cells of its columns.
@@ -38,8 +38,8 @@ pub(crate) struct Compiled {
     pub(crate) facts: Facts,
     /// The outputs, where they were computed.
     pub(crate) outputs: Option<Arc<Vec<i32>>>,
-    /// Whether the run is not one that a calm plan is for.
-    pub(crate) restless: bool,
+    /// Nodes that are not as calm as they were planned.
+    pub(crate) restless: Vec<u32>,
     /// Integers of the nodes, where they were computed.
     #[cfg(test)]
     pub(crate) nodes: Vec<Option<Arc<Vec<i32>>>>,
@@ -55,7 +55,7 @@ impl Source<'_> {
             ..
         } = self.structure;
         let values: usize = types.iter().map(|t| t.len(self.extent)).sum::<usize>() * self.runs;
-        let mut b = Builder::new(facts, Limits::for_values(values, self.calm), prover);
+        let mut b = Builder::new(facts, Limits::for_values(values), prover);
         let mut ctx = Context {
             nodes,
             types,
@@ -67,7 +67,9 @@ impl Source<'_> {
             outputs: self.outputs.clone(),
             values: Vec::with_capacity(nodes.len()),
         };
+        let generative = self.structure.is_generative();
         for (i, node) in nodes.iter().enumerate() {
+            b.limits.calm = generative && self.restless.binary_search(&(i as u32)).is_err();
             let value = match &node.op {
                 Op::Input { ty } => {
                     check_inputs(&self.inputs, ty, self)?;
@@ -90,7 +92,7 @@ impl Source<'_> {
                 .minus(&View::of(Operand::Public(public), axes.len())),
         )];
         b.relation("the statement's outputs", &axes, terms);
-        let restless = b.restless;
+        let restless = std::mem::take(&mut b.restless);
         let (plan, data, facts) = b.finish(MIN_LOG);
         Ok(Compiled {
             #[cfg(test)]

@@ -176,7 +176,7 @@ fn outline(graph: &Graph) -> Result<(Key, Vec<Weight>), PlanError> {
         extent,
         inputs: Arc::new(vec![ty.lo; ty.len(extent)]),
         outputs: None,
-        calm: false,
+        restless: &[],
     };
     let Compiled { plan, facts, .. } = source.compile(Facts::Record(Vec::new()), false)?;
     let Facts::Record(facts) = facts else {

@@ -41,12 +41,12 @@ pub struct Statement {
     pub model_id: [u8; 32],
     /// The key, see [`crate::Key::id`]; zero in direct mode.
     pub key_id: [u8; 32],
-    /// Whether the proof is of the shorter form for runs in which no clamp acts and carries are short. It says the same.
-    pub calm: bool,
     /// Positions of each run.
     pub seq: u32,
     /// Positions that answer.
     pub out: u32,
+    /// Nodes of a language model, ascending, in which a clamp acts or a carry is long: those of other nodes need fewer cells. A matter of the proof's form, not of what it says.
+    pub restless: Vec<u32>,
     /// At least one.
     pub runs: Vec<Run>,
     /// Bound to the proof, not interpreted: chain, claim, request; at most [`MAX_CONTEXT`] bytes.
@@ -98,11 +98,15 @@ impl Statement {
         let mut out = Vec::new();
         out.extend_from_slice(&VERSION.to_le_bytes());
         out.extend_from_slice(&PARAM_SET.to_le_bytes());
-        out.push(self.mode as u8 | u8::from(self.calm) << 1);
+        out.push(self.mode as u8);
         out.extend_from_slice(&self.model_id);
         out.extend_from_slice(&self.key_id);
         out.extend_from_slice(&self.seq.to_le_bytes());
         out.extend_from_slice(&self.out.to_le_bytes());
+        out.extend_from_slice(&(self.restless.len() as u32).to_le_bytes());
+        for node in &self.restless {
+            out.extend_from_slice(&node.to_le_bytes());
+        }
         out.extend_from_slice(&(self.runs.len() as u32).to_le_bytes());
         for run in &self.runs {
             for part in [&run.input, &run.output, &run.sampling] {
@@ -130,11 +134,9 @@ impl Statement {
         };
         known("version", r.u16()?.into(), VERSION.into())?;
         known("parameter set", r.u16()?.into(), PARAM_SET.into())?;
-        let (mode, calm) = match r.number::<1>()? {
-            [0] => (Mode::Committed, false),
-            [1] => (Mode::Direct, false),
-            [2] => (Mode::Committed, true),
-            [3] => (Mode::Direct, true),
+        let mode = match r.number::<1>()? {
+            [0] => Mode::Committed,
+            [1] => Mode::Direct,
             [other] => {
                 return Err(VerifyError::Unknown {
                     what: "mode",
@@ -144,6 +146,18 @@ impl Statement {
         };
         let (model_id, key_id) = (r.number()?, r.number()?);
         let (seq, out) = (r.u32()?, r.u32()?);
+        let mut restless: Vec<u32> = Vec::new();
+        for _ in 0..r.u32()? {
+            let offset = r.offset;
+            let node = r.u32()?;
+            if restless.last().is_some_and(|last| *last >= node) {
+                return Err(VerifyError::Decode {
+                    offset,
+                    why: "nodes in ascending order",
+                });
+            }
+            restless.push(node);
+        }
         let n = r.u32()? as usize;
         if n == 0 || n > MAX_RUNS {
             return Err(VerifyError::StatementShape {
@@ -172,9 +186,9 @@ impl Statement {
                 mode,
                 model_id,
                 key_id,
-                calm,
                 seq,
                 out,
+                restless,
                 runs,
                 context,
             },
@@ -204,6 +218,15 @@ impl Statement {
                     self.out, self.seq, structure.header.max_seq
                 ),
             ));
+        }
+        let most = if structure.is_generative() {
+            structure.nodes.len()
+        } else {
+            0
+        };
+        let order = self.restless.windows(2).all(|w| w[0] < w[1]);
+        if !order || self.restless.last().is_some_and(|n| *n as usize >= most) {
+            return Err(wrong("nodes", "there are no such nodes".into()));
         }
         let (Some(first), Some(last)) = (structure.types.first(), structure.types.last()) else {
             return Err(wrong("model", "the graph is empty".into()));

@@ -110,7 +110,7 @@ fn check(key: &Key, consts: Option<&[Const]>, proof: &Proof) -> Result<Verified,
         },
         inputs: Arc::new(inputs),
         outputs: Some(Arc::new(outputs)),
-        calm: statement.calm,
+        restless: &statement.restless,
     };
     let compiled = source.compile(
         Facts::Replay {

@@ -20,18 +20,18 @@ pub(crate) struct Limits {
     pub(crate) limb: u8,
     /// Functions of up to so many rows are tables.
     pub(crate) function: usize,
-    /// Whether the plan is for runs in which no clamp acts and carries are short: it needs fewer cells, and says the same of them.
+    /// Whether the node is planned for a run in which no clamp of it acts and its carries are short: that needs fewer cells, and says the same.
     pub(crate) calm: bool,
 }
 
 impl Limits {
     /// For a run of about `values` elements of nodes: tables should cost no more than what is looked up in them.
-    pub(crate) fn for_values(values: usize, calm: bool) -> Self {
+    pub(crate) fn for_values(values: usize) -> Self {
         let log = values.max(1).ilog2() as u8;
         Self {
             limb: log.saturating_sub(2).clamp(8, 16),
             function: 1 << log.clamp(13, 18),
-            calm,
+            calm: false,
         }
     }
 }
@@ -56,8 +56,8 @@ pub(crate) struct Builder {
     one: Option<PublicId>,
     /// Unit vectors of norms so far: by input, whether it is centred, and epsilon.
     pub(crate) units: HashMap<(u32, bool, u64), Ranged>,
-    /// Whether the run is not one that a calm plan is for.
-    pub(crate) restless: bool,
+    /// Nodes that are not as calm as they were planned.
+    pub(crate) restless: Vec<u32>,
     /// Columns and those of their low limbs.
     pub(crate) low_of: HashMap<ColumnId, ColumnId>,
     /// Rows of a node by the exponent for some bits.
@@ -83,7 +83,7 @@ impl Builder {
             relations: Vec::new(),
             one: None,
             units: HashMap::new(),
-            restless: false,
+            restless: Vec::new(),
             low_of: HashMap::new(),
             blocks: HashMap::new(),
         }
@@ -112,6 +112,13 @@ impl Builder {
             node: self.node,
             op: self.op,
             why: why.into(),
+        }
+    }
+
+    /// Notes whether the node is as calm as it is planned.
+    pub(crate) fn stays_calm(&mut self, calm: bool) {
+        if !calm && self.restless.last() != Some(&self.node) {
+            self.restless.push(self.node);
         }
     }
 

@@ -288,7 +288,7 @@ impl Builder {
             self.fits(reach((least, most), *k, ends.0, ends.1)).is_ok()
         });
 
-        // a calm run stays inside the range; ranges that cut values off on purpose are not meant
+        // a calm node stays inside the range; ranges that cut values off on purpose are not meant
         let calm = self.limits.calm
             && saturates
             && function.is_none()
@@ -298,7 +298,8 @@ impl Builder {
                 .all(|k| self.fits(reach((least, most), *k, lo, hi)).is_ok());
         let (quotient_view, result) = if calm {
             let inside = |h: &i64| (lo..=hi).contains(h);
-            self.restless |= quotient.as_ref().is_some_and(|v| !v.iter().all(inside));
+            let stays = quotient.as_ref().is_none_or(|v| v.iter().all(inside));
+            self.stays_calm(stays);
             let cells = map(quotient.as_deref(), |_, h| h.clamp(lo, hi));
             let y = self.exact(&axes, lo, hi, cells.as_deref());
             (y.view.clone(), y)

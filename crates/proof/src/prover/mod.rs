@@ -358,24 +358,36 @@ pub(crate) fn prove_tampered(
         ));
     }
     let integers: Vec<i32> = inputs.iter().flat_map(|i| i.tensor.data.to_i32()).collect();
-    let mut source = compile::Source {
+    let source = compile::Source {
         structure,
         consts: Some(key.graph.consts()),
         runs: inputs.len(),
         extent,
         inputs: Arc::new(integers),
         outputs: outputs.map(Arc::new),
-        calm: structure.is_generative(),
+        restless: &[],
     };
     let facts = || Facts::Replay {
         facts: Arc::clone(&key.key.facts),
         next: 0,
     };
-    let mut compiled = source.compile(facts(), true)?;
-    if compiled.restless {
-        source.calm = false;
-        compiled = source.compile(facts(), true)?;
-    }
+    // nodes are calm until the run shows otherwise
+    let mut restless: Vec<u32> = Vec::new();
+    let compiled = loop {
+        let mut compiled = compile::Source {
+            restless: &restless,
+            inputs: Arc::clone(&source.inputs),
+            outputs: source.outputs.clone(),
+            ..source
+        }
+        .compile(facts(), true)?;
+        if compiled.restless.is_empty() {
+            break compiled;
+        }
+        restless.append(&mut compiled.restless);
+        restless.sort_unstable();
+        restless.dedup();
+    };
     let Compiled {
         plan,
         data,
@@ -417,9 +429,9 @@ pub(crate) fn prove_tampered(
         } else {
             [0; 32]
         },
-        calm: source.calm,
         seq,
         out: first.out,
+        restless,
         runs,
         context: context.to_vec(),
     };

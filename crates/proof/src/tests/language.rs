@@ -7,7 +7,6 @@ use assay_graph::{
     eval,
 };
 
-use super::support::compiled;
 use crate::{
     Input, ProvingKey,
     compile::{Compiled, Source},
@@ -114,7 +113,8 @@ fn changed_decoder(seed: u64, layers: usize, peak: i64, change: Change) -> Graph
         .expect("table");
     let silu = (-32768..32768).map(|x| {
         let v = f64::from(x) / 256.0;
-        (256.0 * v / (1.0 + (-v).exp())).round() as i32 + i32::from(change == Change::Activation)
+        (256.0 * v / (1.0 + (-v).exp())).round().min(32766.0) as i32
+            + i32::from(change == Change::Activation)
     });
     let silu = b
         .table(DType::I16, &silu.collect::<Vec<_>>())
@@ -230,7 +230,7 @@ fn a_decoder_answers_greedily() {
     let graph = Arc::new(decoder(7, 2));
     let (input, answer) = input(&graph, &[1, 7, 30, 2, 66], 3);
     let key = ProvingKey::direct(Arc::clone(&graph)).expect("a key");
-    let compiled = compiled(&key, std::slice::from_ref(&input));
+    let compiled = compile(&key, &input, None, &every(&key));
     assert_eq!(compiled.outputs.as_deref(), Some(&answer));
     let run = eval::run_with(
         &graph,
@@ -246,99 +246,6 @@ fn a_decoder_answers_greedily() {
     }
     let data = compiled.data.expect("cells");
     assert_eq!(oracle::check(&compiled.plan, graph.consts(), &data), Ok(()));
-}
-
-/// Sizes of SmolLM2's plan without data; needs the model.
-#[test]
-#[ignore = "needs a model file"]
-fn sizes_of_a_real_model() {
-    let Ok(path) = std::env::var("ASSAY_GRAPH") else {
-        return;
-    };
-    let bytes = std::fs::read(path).expect("a file");
-    let graph = Arc::new(Graph::from_bytes(&bytes).expect("a graph"));
-    let start = std::time::Instant::now();
-    let key = ProvingKey::direct(Arc::clone(&graph)).expect("a key");
-    println!("key {:?}, {} facts", start.elapsed(), key.key.facts.len());
-    for (seq, out) in [(16, 8), (64, 16), (128, 32)] {
-        let source = Source {
-            structure: &key.key.structure,
-            consts: None,
-            runs: 1,
-            extent: Extent { seq, out },
-            inputs: Arc::new(vec![1; seq as usize]),
-            outputs: None,
-            calm: std::env::var("ASSAY_CALM").is_ok(),
-        };
-        let facts = Facts::Replay {
-            facts: Arc::clone(&key.key.facts),
-            next: 0,
-        };
-        let start = std::time::Instant::now();
-        let plan = match source.compile(facts, false) {
-            Ok(c) => c.plan,
-            Err(e) => {
-                println!("T = {seq}: {e}");
-                continue;
-            }
-        };
-        let cells = |c: &crate::plan::Column| c.shape.iter().product::<usize>();
-        let mut by_op: std::collections::BTreeMap<&str, (usize, usize)> = Default::default();
-        println!(
-            "T = {seq}, {out} answer, {:?}: cells {} = 2^{:.2}, lookups {}, tables {} rows {}, columns {}, relations {}, witness 2^{}, leaves 2^{}",
-            start.elapsed(),
-            plan.columns.iter().map(cells).sum::<usize>(),
-            (plan.columns.iter().map(cells).sum::<usize>() as f64).log2(),
-            plan.leaf_columns
-                .iter()
-                .map(|c| cells(&plan.columns[*c]))
-                .sum::<usize>(),
-            plan.tables.len(),
-            plan.tables
-                .iter()
-                .map(crate::plan::Table::len)
-                .sum::<usize>(),
-            plan.columns.len(),
-            plan.relations.len(),
-            plan.witness.log,
-            plan.leaf_log,
-        );
-        let mut products = (0usize, 0usize);
-        for r in &plan.relations {
-            for t in &r.terms {
-                if let crate::plan::expr::Term::Product { sums, a, b, .. } = t {
-                    let lens: Vec<usize> = r.axes.iter().chain(sums).copied().collect();
-                    let cube: usize = (0..lens.len())
-                        .filter(|l| a.mentions(*l) && b.mentions(*l))
-                        .map(|l| lens[l].next_power_of_two())
-                        .product();
-                    products = (products.0 + 1, products.1 + cube);
-                }
-            }
-        }
-        let mut tables: std::collections::BTreeMap<(&str, usize), usize> = Default::default();
-        for t in &plan.tables {
-            let kind = match t {
-                crate::plan::Table::Range { .. } => "range",
-                crate::plan::Table::Function { .. } => "function",
-                _ => "other",
-            };
-            *tables.entry((kind, t.len())).or_default() += 1;
-        }
-        for ((kind, len), n) in tables.iter().filter(|t| t.0.1 * t.1 > 60000) {
-            println!("  table {kind} {len} x {n}");
-        }
-        println!("  products {} with {} elements", products.0, products.1);
-        for c in &plan.columns {
-            let (op, n) = (c.op, cells(c));
-            let e = by_op.entry(op).or_default();
-            e.0 += n;
-            e.1 += usize::from(matches!(c.cell, crate::plan::Cell::Key(_))) * n;
-        }
-        for (op, (n, keys)) in by_op {
-            println!("  {op}: {n} cells, {keys} lookups");
-        }
-    }
 }
 
 #[test]
@@ -372,26 +279,40 @@ fn every_column_is_bound() {
     let graph = Arc::new(decoder(11, 1));
     let (input, _) = input(&graph, &[1, 7, 30], 2);
     let key = ProvingKey::direct(Arc::clone(&graph)).expect("a key");
-    let compiled = compiled(&key, std::slice::from_ref(&input));
-    let data = compiled.data.expect("cells");
-    let plan = &compiled.plan;
+    let proof = prove(&key, std::slice::from_ref(&input), b"", &mut |_| {}).expect("a proof");
     let mut rng = Rng(5);
-    for column in 0..data.len() {
-        for _ in 0..2 {
-            let at = rng.range(0, data[column].len() as i64 - 1) as usize;
-            let mut lie = data.clone();
-            lie[column][at] += if rng.range(0, 1) == 0 { 1 } else { -1 };
-            assert!(
-                oracle::check(plan, graph.consts(), &lie).is_err(),
-                "column {column} ({}) cell {at}",
-                plan.columns[column].op
-            );
+    for restless in [every(&key), proof.statement.restless] {
+        let compiled = compile(&key, &input, None, &restless);
+        let data = compiled.data.expect("cells");
+        let plan = &compiled.plan;
+        assert_eq!(oracle::check(plan, graph.consts(), &data), Ok(()));
+        for column in 0..data.len() {
+            for _ in 0..2 {
+                let at = rng.range(0, data[column].len() as i64 - 1) as usize;
+                let mut lie = data.clone();
+                lie[column][at] += if rng.range(0, 1) == 0 { 1 } else { -1 };
+                assert!(
+                    oracle::check(plan, graph.consts(), &lie).is_err(),
+                    "column {column} ({}) cell {at}",
+                    plan.columns[column].op
+                );
+            }
         }
     }
 }
 
+/// All nodes.
+fn every(key: &ProvingKey) -> Vec<u32> {
+    (0..key.graph.nodes().len() as u32).collect()
+}
+
 /// Compiles a run for a prover that says these outputs.
-fn compile(key: &ProvingKey, input: &Input, outputs: Option<Vec<i32>>, calm: bool) -> Compiled {
+pub(super) fn compile(
+    key: &ProvingKey,
+    input: &Input,
+    outputs: Option<Vec<i32>>,
+    restless: &[u32],
+) -> Compiled {
     let tokens = input.tensor.data.to_i32();
     let source = Source {
         structure: &key.key.structure,
@@ -403,7 +324,7 @@ fn compile(key: &ProvingKey, input: &Input, outputs: Option<Vec<i32>>, calm: boo
         },
         inputs: Arc::new(tokens),
         outputs: outputs.map(Arc::new),
-        calm,
+        restless,
     };
     let facts = Facts::Replay {
         facts: Arc::clone(&key.key.facts),
@@ -413,36 +334,42 @@ fn compile(key: &ProvingKey, input: &Input, outputs: Option<Vec<i32>>, calm: boo
 }
 
 #[test]
-fn calm_runs_need_fewer_cells() {
-    let mut shorter = 0;
-    for peak in [1500, 700, 350, 180, 90] {
-        let graph = Arc::new(changed_decoder(3, 2, peak, Change::Nothing));
+fn calm_nodes_need_fewer_cells() {
+    // one of these has a clamp that acts
+    let found = (1..40).find_map(|seed| {
+        let graph = Arc::new(decoder(seed, 2));
         let (input, answer) = input(&graph, &[1, 7, 30, 2, 66], 3);
         let key = ProvingKey::direct(Arc::clone(&graph)).expect("a key");
-        let [all, calm] = [false, true].map(|calm| compile(&key, &input, None, calm));
-        assert!(!all.restless);
-        assert_eq!(all.outputs.as_deref(), Some(&answer));
-        let data = all.data.expect("cells");
-        assert_eq!(oracle::check(&all.plan, graph.consts(), &data), Ok(()));
-        let cells = |d: &[Vec<i32>]| d.iter().map(Vec::len).sum::<usize>();
-        let fewer = calm.data.expect("cells");
-        if calm.restless {
-            assert!(oracle::check(&calm.plan, graph.consts(), &fewer).is_err());
-        } else {
-            assert_eq!(calm.outputs.as_deref(), Some(&answer));
-            assert_eq!(oracle::check(&calm.plan, graph.consts(), &fewer), Ok(()));
-        }
-        let proof = prove(&key, &[input], b"", &mut |_| {}).expect("a proof");
-        assert_eq!(proof.statement.calm, !calm.restless);
-        verify_direct(&graph, &proof).expect("verifies");
-        if !calm.restless && cells(&fewer) < cells(&data) {
-            shorter += 1;
-            let mut lie = proof;
-            lie.statement.calm = false;
-            assert!(verify_direct(&graph, &lie).is_err());
-        }
+        let calm = compile(&key, &input, None, &[]);
+        (!calm.restless.is_empty()).then_some((graph, input, answer, key, calm))
+    });
+    let (graph, input, answer, key, calm) = found.expect("a run that is not calm");
+    let every = every(&key);
+    let all = compile(&key, &input, None, &every);
+    assert!(all.restless.is_empty());
+    assert_eq!(all.outputs.as_deref(), Some(&answer));
+    let data = all.data.expect("cells");
+    assert_eq!(oracle::check(&all.plan, graph.consts(), &data), Ok(()));
+    // calm where it is not: no witness
+    let lie = calm.data.expect("cells");
+    assert!(oracle::check(&calm.plan, graph.consts(), &lie).is_err());
+    let proof = prove(&key, &[input.clone()], b"", &mut |_| {}).expect("a proof");
+    let restless = proof.statement.restless.clone();
+    assert!(restless.len() < graph.nodes().len() / 2, "{restless:?}");
+    let some = compile(&key, &input, None, &restless);
+    assert!(some.restless.is_empty());
+    let fewer = some.data.expect("cells");
+    assert_eq!(oracle::check(&some.plan, graph.consts(), &fewer), Ok(()));
+    let cells = |d: &[Vec<i32>]| d.iter().map(Vec::len).sum::<usize>();
+    assert!(cells(&fewer) < cells(&data));
+    let verified = crate::Statement::decode(&proof.statement.encode()).expect("a statement");
+    assert_eq!(verified.0, proof.statement);
+    verify_direct(&graph, &proof).expect("verifies");
+    for nodes in [vec![], every, vec![2, 1], vec![1 << 20]] {
+        let mut lie = proof.clone();
+        lie.statement.restless = nodes;
+        assert!(verify_direct(&graph, &lie).is_err());
     }
-    assert!(shorter > 0);
 }
 
 /// A witness that follows from other constants, consistent in itself, is no witness of this model.
@@ -451,13 +378,13 @@ fn witnesses_of_other_models_are_rejected() {
     let graph = Arc::new(decoder(21, 1));
     let key = ProvingKey::direct(Arc::clone(&graph)).expect("a key");
     let (input, _) = input(&graph, &[1, 7, 30, 4, 12], 2);
-    let honest = compile(&key, &input, None, false);
+    let honest = compile(&key, &input, None, &every(&key));
     let data = honest.data.expect("cells");
     assert_eq!(oracle::check(&honest.plan, graph.consts(), &data), Ok(()));
     for change in [Change::Angles, Change::Exponentials, Change::Activation] {
         let other = Arc::new(changed_decoder(21, 1, 2500, change));
         let key = ProvingKey::direct(Arc::clone(&other)).expect("a key");
-        let lie = compile(&key, &input, None, false);
+        let lie = compile(&key, &input, None, &every(&key));
         let lie = lie.data.expect("cells");
         assert!(oracle::check(&honest.plan, graph.consts(), &lie).is_err());
     }
@@ -466,7 +393,9 @@ fn witnesses_of_other_models_are_rejected() {
     let mut tokens = input.tensor.data.to_i32();
     tokens.rotate_left(1);
     shifted.tensor.data = assay_graph::Data::I32(tokens);
-    let lie = compile(&key, &shifted, None, false).data.expect("cells");
+    let lie = compile(&key, &shifted, None, &every(&key))
+        .data
+        .expect("cells");
     assert!(oracle::check(&honest.plan, graph.consts(), &lie).is_err());
 }
 
@@ -478,7 +407,7 @@ fn only_the_first_of_the_most_likely_tokens_is_an_answer() {
     let (input, answer) = input(&graph, &[1, 7, 30, 4, 12], 1);
     assert_eq!(answer[0] % 2, 0, "the first of a pair");
     for token in 0..VOCABULARY as i32 {
-        let said = compile(&key, &input, Some(vec![token]), false);
+        let said = compile(&key, &input, Some(vec![token]), &every(&key));
         let data = said.data.expect("cells");
         let verdict = oracle::check(&said.plan, graph.consts(), &data);
         assert_eq!(verdict.is_ok(), token == answer[0], "token {token}");
@@ -487,36 +416,4 @@ fn only_the_first_of_the_most_likely_tokens_is_an_answer() {
     let mut lie = proof;
     lie.statement.runs[0].output[0] ^= 1;
     assert!(verify_direct(&graph, &lie).is_err());
-}
-
-/// Whether a run of a real model is calm; needs the model.
-#[test]
-#[ignore = "needs a model file"]
-fn runs_of_a_real_model() {
-    let Ok(path) = std::env::var("ASSAY_GRAPH") else {
-        return;
-    };
-    let bytes = std::fs::read(path).expect("a file");
-    let graph = Arc::new(Graph::from_bytes(&bytes).expect("a graph"));
-    let key = ProvingKey::direct(Arc::clone(&graph)).expect("a key");
-    let tokens = [
-        1, 504, 3575, 282, 4649, 314, 7042, 30, 378, 260, 1313, 2, 28, 351, 253, 837,
-    ];
-    let input = Input {
-        tensor: assay_graph::Tensor::new(vec![16], assay_graph::Data::I32(tokens.to_vec()))
-            .expect("tokens"),
-        out: 8,
-        sampling: None,
-    };
-    let start = std::time::Instant::now();
-    let compiled = compile(&key, &input, None, true);
-    println!(
-        "restless {} after {:?}: {:?}",
-        compiled.restless,
-        start.elapsed(),
-        compiled.outputs
-    );
-    let start = std::time::Instant::now();
-    let inside = crate::lookup::multiplicities(&compiled.plan, &compiled.data.expect("cells"));
-    println!("cells {:?} {:?}", inside.map(|_| ()), start.elapsed());
 }

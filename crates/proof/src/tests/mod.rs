@@ -4,4 +4,5 @@ mod encoder;
 mod language;
 mod malicious;
 mod operators;
+mod sizes;
 mod support;

@@ -56,7 +56,7 @@ pub(crate) fn compiled(key: &ProvingKey, inputs: &[Input]) -> Compiled {
         },
         inputs: Arc::new(inputs.iter().flat_map(|i| i.tensor.data.to_i32()).collect()),
         outputs: None,
-        calm: false,
+        restless: &[],
     };
     source
         .compile(

@@ -155,14 +155,14 @@ pub(crate) fn normalise(
     Ok(value(y))
 }
 
-/// Quotients of accumulators of magnitude up to `most` by row: a low limb of `base` bits, then others of which the highest depends on the shift.
+/// Quotients of accumulators of magnitude up to `most` by row: a low limb of `base` bits, then others of which the highest depends on the shift. Returns limbs, the largest magnitude of the highest, and the largest of a cell's quotient times `2^shift`.
 fn quotients_by(
     b: &mut Builder,
     axes: &[usize],
     by: &By,
     (most, base): (i64, i64),
     ints: Option<&[i64]>,
-) -> (Vec<View>, i64) {
+) -> (Vec<View>, i64, i64) {
     let half = |k: i32| 1i64 << bits(most >> k);
     let largest = by.shifts.iter().map(|k| half(*k)).max().unwrap_or(1);
     let mut limbs = Vec::new();
@@ -197,7 +197,10 @@ fn quotients_by(
     };
     let id = b.column(axes, tables, narrow(&|v| v >> done));
     limbs.push(View::column(id, axes.len()));
-    (limbs, (largest >> done).max(1))
+    let top = |k: i32| (half(k) >> done).max(1);
+    let reach = by.shifts.iter().map(|k| top(*k) << (done + i64::from(*k)));
+    let reach = reach.max().unwrap_or(1);
+    (limbs, (largest >> done).max(1), reach)
 }
 
 /// `Σ 2^(base·i)·limb_i`.
@@ -247,7 +250,7 @@ pub(crate) fn linear(
     let n = by_row.len();
     let g = layer.sum.ints.as_ref().map(|v| by.quotients(&axes, v));
     let base = (28 - e.hi).min(b.limits.limb.into());
-    let (limbs, top) = quotients_by(b, &axes, &by, (acc_most, base), g.as_deref());
+    let (limbs, top, scaled) = quotients_by(b, &axes, &by, (acc_most, base), g.as_deref());
     let reach = top << (base * (limbs.len() as i64 - 1));
     let view = joined(&limbs, base);
     let h = Quotient {
@@ -260,10 +263,7 @@ pub(crate) fn linear(
         },
     };
     let sum = layer.take();
-    // by row `2^shift` times the range is at most twice the accumulator
-    shifted(b, sum, &by, &h, Some(2 * acc_most.max(1)), |b| {
-        layer.low(b, ctx)
-    })?;
+    shifted(b, sum, &by, &h, Some(scaled), |b| layer.low(b, ctx))?;
 
     // Q by the exponent, and the width of the rests
     let powers: Vec<i32> = (0..=e.hi).map(|v| 1 << (e.hi - v)).collect();
@@ -347,7 +347,7 @@ pub(crate) fn linear(
         if let Some(c) = &carry {
             terms.push(Term::linear(c.view.clone()));
         }
-        let mut span = (reach << less) + (1 << base.max(bits(top))) + (2 << less);
+        let mut span = (reach << less) + (1 << base.max(bits(top))) + (4 << less);
         carry = if last {
             None
         } else {

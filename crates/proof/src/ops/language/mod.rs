@@ -5,6 +5,7 @@ mod exponents;
 mod greedy;
 mod linear;
 mod low;
+mod mix;
 mod moves;
 mod wide;
 
@@ -23,20 +24,38 @@ pub(crate) fn is_wide(ctx: &Context<'_>, node: &Node) -> bool {
     ty.is_some_and(|t| t.dtype != DType::I8)
 }
 
-/// Whether only `reader` may read the node's value: what lies between logits and token, and scores, are no columns.
+/// Whether a node is no tensor of the witness: scores, and what lies between logits and token.
+fn is_hidden(ctx: &Context<'_>, id: u32) -> bool {
+    let node = ctx.nodes.get(id as usize);
+    node.is_some_and(|n| match &n.op {
+        Op::Scores { .. }
+        | Op::Adjust { .. }
+        | Op::BlockMax { .. }
+        | Op::Gap { .. }
+        | Op::Census { .. }
+        | Op::Cut { .. }
+        | Op::Mass { .. } => true,
+        Op::ReduceSum => n.inputs.iter().any(|i| is_hidden(ctx, *i)),
+        _ => false,
+    })
+}
+
+/// Whether a hidden node may be read by such a node, which knows how.
 fn may_read(op: &Op, reader: &Op) -> bool {
     match op {
         Op::Scores { .. } => matches!(reader, Op::CausalExp { .. }),
-        Op::Adjust { .. } => matches!(reader, Op::BlockMax { .. } | Op::Gap { .. }),
-        Op::BlockMax { .. } => matches!(reader, Op::BlockMax { .. } | Op::Gap { .. }),
+        Op::Adjust { .. } | Op::BlockMax { .. } => {
+            matches!(reader, Op::BlockMax { .. } | Op::Gap { .. })
+        }
         Op::Gap { .. } => matches!(
             reader,
             Op::Census { .. } | Op::Mass { .. } | Op::Pick { .. }
         ),
         Op::Census { .. } => matches!(reader, Op::ReduceSum),
+        Op::ReduceSum => matches!(reader, Op::Cut { .. }),
         Op::Cut { .. } => matches!(reader, Op::Mass { .. } | Op::Pick { .. }),
         Op::Mass { .. } => matches!(reader, Op::Pick { .. }),
-        _ => true,
+        _ => false,
     }
 }
 
@@ -49,22 +68,28 @@ pub(crate) fn plan(
     let node = &ctx.nodes[index as usize];
     for i in &node.inputs {
         let from = ctx.nodes.get(*i as usize);
-        if from.is_some_and(|n| !may_read(&n.op, &node.op)) {
+        if is_hidden(ctx, *i) && from.is_some_and(|n| !may_read(&n.op, &node.op)) {
             return Err(b.unsupported("an operand that is no tensor of the witness"));
         }
     }
-    let census = |i: &u32| matches!(ctx.nodes[*i as usize].op, Op::Census { .. });
+    if is_hidden(ctx, index) {
+        if index as usize + 1 == ctx.nodes.len() {
+            return Err(b.unsupported("an output that is no tensor of the witness"));
+        }
+        return Ok(Some(greedy::nothing(ctx, index)));
+    }
+    let generative = matches!(ctx.nodes.last().map(|n| &n.op), Some(Op::Pick { .. }));
     let value = match &node.op {
         Op::Linear { weights, out } if node.inputs.len() == 2 => {
             exponents::linear(b, ctx, node, *weights, out)?
         }
-        Op::Linear { weights, out } if is_wide(ctx, node) => {
+        Op::Linear { weights, out } if generative && is_wide(ctx, node) => {
             linear::linear(b, ctx, node, *weights, out)?
         }
-        Op::Add { left, out } if out.dtype == DType::I32 && out.shift == 0 => {
+        Op::Add { left, out } if generative && out.dtype == DType::I32 && out.shift == 0 => {
             return add(b, ctx, node, *left, out);
         }
-        Op::Lookup { table } => return moves::lookup(b, ctx, node, *table),
+        Op::Lookup { table } if generative => return moves::lookup(b, ctx, node, *table),
         Op::Lift { weights, out } => moves::lift(b, ctx, node, *weights, out)?,
         Op::Rope { rows, out } => moves::rope(b, ctx, node, *rows, out)?,
         Op::Mul { out } => moves::mul(b, ctx, node, out)?,
@@ -72,16 +97,8 @@ pub(crate) fn plan(
         Op::Exponent { bits } => exponents::exponent(b, ctx, node, *bits)?,
         Op::Normalise { out } => exponents::normalise(b, ctx, node, out)?,
         Op::CausalExp { table, shifts } => attention::causal_exp(b, ctx, node, *table, shifts)?,
-        Op::Mix { bits, out, .. } => attention::mix(b, ctx, node, *bits, out)?,
+        Op::Mix { bits, out, .. } => mix::mix(b, ctx, node, *bits, out)?,
         Op::Pick { .. } => greedy::pick(b, ctx, node)?,
-        Op::ReduceSum if node.inputs.iter().any(census) => greedy::nothing(ctx, index),
-        Op::Scores { .. }
-        | Op::Adjust { .. }
-        | Op::BlockMax { .. }
-        | Op::Gap { .. }
-        | Op::Census { .. }
-        | Op::Cut { .. }
-        | Op::Mass { .. } => greedy::nothing(ctx, index),
         _ => return Ok(None),
     };
     Ok(Some(value))

@@ -287,16 +287,15 @@ pub(crate) fn shifted(
     Ok(rests)
 }
 
-/// Cells for carries of magnitude up to `most`; in calm runs one cell, for all but those that are far larger than a random row's.
+/// Cells for carries of magnitude up to `most`; of calm nodes one cell, for all but those that are far larger than a random row's.
 fn carries(b: &mut Builder, axes: &[usize], most: i64, ints: Option<Vec<i64>>) -> Ranged {
-    let short = 1i64 << (b.limits.limb + 3);
+    let short = 1i64 << (b.limits.limb + 2);
     if !b.limits.calm || 1i64 << bits(most) <= 1i64 << (b.limits.limb - 1) {
         return symmetric(b, axes, most, ints.as_deref());
     }
     let half = short.min(1 << bits(most));
-    b.restless |= ints
-        .as_ref()
-        .is_some_and(|v| !v.iter().all(|c| (-half..half).contains(c)));
+    let inside = |c: &i64| (-half..half).contains(c);
+    b.stays_calm(ints.as_ref().is_none_or(|v| v.iter().all(inside)));
     let cells = ints.map(|v| v.into_iter().map(|c| c.clamp(-half, half - 1) as i32));
     let cells: Option<Vec<i32>> = cells.map(Iterator::collect);
     let table = b.table(Table::Range {
@@ -315,7 +314,7 @@ fn carries(b: &mut Builder, axes: &[usize], most: i64, ints: Option<Vec<i64>>) -
     }
 }
 
-/// A quotient that a calm run does not clamp: cells inside the range, perhaps not all of it.
+/// A quotient that a calm node does not clamp: cells inside the range, perhaps not all of it.
 fn unclamped(
     b: &mut Builder,
     axes: &[usize],
@@ -331,15 +330,16 @@ fn unclamped(
         (-half, half - 1)
     };
     let inside = |v: &i64| (first..=last).contains(v);
-    b.restless |= ints.is_some_and(|v| !v.iter().all(inside));
+    b.stays_calm(ints.is_none_or(|v| v.iter().all(inside)));
     let cells: Option<Vec<i64>> =
         ints.map(|v| v.iter().map(|v| *v.min(&last).max(&first)).collect());
     let h = b.exact(axes, first, last, cells.as_deref());
     let low = low_of(b, &h.view, first.abs().max(last.abs()));
     let y = Ranged {
+        view: h.view.clone(),
+        ints: ints.map(|v| v.iter().map(|v| *v.min(&hi).max(&lo) as i32).collect()),
         lo: least.clamp(lo, hi),
         hi: most.clamp(lo, hi),
-        ..h.clone()
     };
     (Quotient { h, low }, y)
 }
