@@ -127,9 +127,7 @@ pub(crate) fn plan(b: &mut Builder, ctx: &Context<'_>, index: u32) -> Result<Val
         Op::MatMul { out } => matmul::matmul(b, ctx, node, out),
         Op::AddRows { rows, left, out } => rows::add_rows(b, ctx, node, *rows, *left, out),
         Op::Embedding { rows } => rows::embedding(b, ctx, node, *rows),
-        Op::Softmax { table, shift, bits } => {
-            softmax::softmax(b, ctx, node, *table, *shift, *bits)
-        }
+        Op::Softmax { table, shift, bits } => softmax::softmax(b, ctx, node, *table, *shift, *bits),
         Op::LayerNorm { params, eps, out } => norm::layer_norm(b, ctx, node, *params, *eps, out),
         Op::RmsNorm { params, eps, out } => norm::rms_norm(b, ctx, node, *params, *eps, out),
         Op::ReduceSum => argmax::reduce_sum(b, ctx, node),

@@ -234,7 +234,9 @@ impl Builder {
             for o in &mut out {
                 let mut at = Some(0);
                 for (index, n) in read.indices.iter().zip(shape) {
-                    at = at.zip(index.at(&labels).filter(|i| i < n)).map(|(at, i)| at * n + i);
+                    at = at
+                        .zip(index.at(&labels).filter(|i| i < n))
+                        .map(|(at, i)| at * n + i);
                 }
                 *o += at.map_or(0, |at| c * i64::from(values[at]));
                 for (l, n) in labels.iter_mut().zip(axes).rev() {

@@ -412,8 +412,13 @@ pub(crate) fn prove_tampered(
     let runs: Vec<Run> = runs.collect();
     let each = inputs.iter().zip(said.chunks_exact(per_run)).zip(&runs);
     for ((input, answer), run) in each {
-        check_sampling(structure, &run.sampling, &input.tensor.data.to_i32(), answer)
-            .map_err(|why| ProveError::Runs(why.into()))?;
+        check_sampling(
+            structure,
+            &run.sampling,
+            &input.tensor.data.to_i32(),
+            answer,
+        )
+        .map_err(|why| ProveError::Runs(why.into()))?;
     }
     let _ = ty;
     let mode = if !key.committed.is_empty() {

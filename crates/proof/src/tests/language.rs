@@ -353,7 +353,7 @@ fn calm_nodes_need_fewer_cells() {
     // calm where it is not: no witness
     let lie = calm.data.expect("cells");
     assert!(oracle::check(&calm.plan, graph.consts(), &lie).is_err());
-    let proof = prove(&key, &[input.clone()], b"", &mut |_| {}).expect("a proof");
+    let proof = prove(&key, std::slice::from_ref(&input), b"", &mut |_| {}).expect("a proof");
     let restless = proof.statement.restless.clone();
     assert!(restless.len() < graph.nodes().len() / 2, "{restless:?}");
     let some = compile(&key, &input, None, &restless);
