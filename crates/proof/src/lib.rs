@@ -14,6 +14,7 @@ mod mle;
 mod ops;
 #[cfg(test)]
 mod oracle;
+mod packed;
 mod params;
 mod pcs;
 mod plan;

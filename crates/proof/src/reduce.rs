@@ -1,79 +1,120 @@
 //! From many claims about one commitment to one: a sumcheck of `Σ_z F(z)·V(z)` where F is the functional that all claims add up to and V the committed cells.
+//!
+//! A round's message is the constant and the leading coefficient of its quadratic. Cells that are bound from the highest variable down lie side by side in vector registers.
 
-use p3_field::{Field, PrimeCharacteristicRing};
+use p3_field::{PackedValue, PrimeCharacteristicRing};
 use rayon::prelude::*;
 
 use crate::{
     error::VerifyError,
     field::{EF, F},
+    packed::{
+        Base, Extension, Lane, Matrix, Numerators, Pack, add, matrix, mul, sub, sum_lanes, unpack,
+    },
     transcript::{Channel, Receiver, Sender},
 };
 
-/// Value at `r` of the quadratic with these values at 0, 1, 2.
-pub(crate) fn quadratic(g: [EF; 3], r: EF) -> EF {
-    let half = EF::TWO.inverse();
-    let (r1, r2) = (r - EF::ONE, r - EF::TWO);
-    g[0] * r1 * r2 * half - g[1] * r * r2 + g[2] * r * r1 * half
+/// Which variable a round binds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    LowestFirst,
+    HighestFirst,
 }
 
-/// Proves `Σ F·V = claim`. Returns the point, lowest variable first, and V there.
+/// Value at `r` of the quadratic with this constant and leading coefficient whose values at 0 and 1 add up to `claim`.
+pub(crate) fn quadratic(claim: EF, [g0, g2]: [EF; 2], r: EF) -> EF {
+    let g1 = claim - g0.double() - g2;
+    (g2 * r + g1) * r + g0
+}
+
+/// Packs per task.
+const GRAIN: usize = 1 << 8;
+
+fn sums(pairs: impl IndexedParallelIterator<Item = [Pack; 2]>) -> [EF; 2] {
+    let zero = [[Lane::ZERO; 5]; 2];
+    let total = pairs
+        .with_min_len(GRAIN)
+        .reduce(|| zero, |a, b| [add(&a[0], &b[0]), add(&a[1], &b[1])]);
+    total.map(|p| sum_lanes(&p))
+}
+
+fn fold(v: &[Pack], r: &Matrix<F>) -> Vec<Pack> {
+    let (low, high) = v.split_at(v.len() / 2);
+    low.par_iter()
+        .with_min_len(GRAIN)
+        .zip(high)
+        .map(|(a, b)| Extension::fold(a, b, r))
+        .collect()
+}
+
+/// Proves `Σ F·V = claim`, highest variable first. Returns the point, lowest variable first, and V there.
 pub(crate) fn prove(
     label: &'static str,
     mut claim: EF,
-    functional: Vec<EF>,
+    functional: Vec<Pack>,
     cells: &[F],
     sender: &mut Sender<'_>,
 ) -> (Vec<EF>, EF) {
     let rounds = cells.len().trailing_zeros() as usize;
     let mut point = Vec::with_capacity(rounds);
-    let mut f = functional;
-    let mut v: Vec<EF> = Vec::new();
-    let add = |x: [EF; 2], y: [EF; 2]| [x[0] + y[0], x[1] + y[1]];
-    for round in 0..rounds {
-        let pair =
-            |f: &[EF], v0: EF, v1: EF| [f[0] * v0, (f[1].double() - f[0]) * (v1.double() - v0)];
-        let base =
-            |(f, v): (&[EF], &[F])| [f[0] * v[0], (f[1].double() - f[0]) * (v[1].double() - v[0])];
-        let g = if round == 0 {
-            f.par_chunks_exact(2)
-                .with_min_len(1 << 10)
-                .zip(cells.par_chunks_exact(2))
-                .map(base)
-                .reduce(|| [EF::ZERO; 2], add)
-        } else {
-            f.par_chunks_exact(2)
-                .with_min_len(1 << 10)
-                .zip(v.par_chunks_exact(2))
-                .map(|(f, v)| pair(f, v[0], v[1]))
-                .reduce(|| [EF::ZERO; 2], add)
-        };
+    let mut send = |g: [EF; 2], sender: &mut Sender<'_>| {
         sender.send(label, &g);
         let r = sender.transcript().challenge();
-        claim = quadratic([g[0], claim - g[0], g[1]], r);
-        let fold = |p: &[EF]| p[0] + (p[1] - p[0]) * r;
-        f = f
-            .par_chunks_exact(2)
-            .with_min_len(1 << 10)
-            .map(fold)
-            .collect();
-        v = if round == 0 {
-            cells
-                .par_chunks_exact(2)
-                .with_min_len(1 << 10)
-                .map(|p| r * (p[1] - p[0]) + p[0])
-                .collect()
-        } else {
-            v.par_chunks_exact(2)
-                .with_min_len(1 << 10)
-                .map(fold)
-                .collect()
-        };
+        claim = quadratic(claim, g, r);
         point.push(r);
+        r
+    };
+    let mut f = functional;
+    // the first round meets cells of the base field
+    let lanes = Lane::pack_slice(cells);
+    let mut v: Vec<Pack> = if f.len() > 1 {
+        let ((f0, f1), (v0, v1)) = (f.split_at(f.len() / 2), lanes.split_at(lanes.len() / 2));
+        let base = |((f0, f1), (v0, v1)): ((&Pack, &Pack), (&Lane, &Lane))| {
+            let d = *v1 - *v0;
+            [f0.map(|c| c * *v0), sub(f1, f0).map(|c| c * d)]
+        };
+        let g = sums(f0.par_iter().zip(f1).zip(v0.par_iter().zip(v1)).map(base));
+        let r = matrix(&send(g, sender));
+        f = fold(&f, &r);
+        v0.par_iter()
+            .with_min_len(GRAIN)
+            .zip(v1)
+            .map(|(a, b)| Base::fold(a, b, &r))
+            .collect()
+    } else {
+        lanes
+            .iter()
+            .map(|l| [*l, Lane::ZERO, Lane::ZERO, Lane::ZERO, Lane::ZERO])
+            .collect()
+    };
+    while f.len() > 1 {
+        let ((f0, f1), (v0, v1)) = (f.split_at(f.len() / 2), v.split_at(v.len() / 2));
+        let pair = |((f0, f1), (v0, v1)): ((&Pack, &Pack), (&Pack, &Pack))| {
+            [
+                mul(f0, &Matrix::new(v0)),
+                mul(&sub(f1, f0), &Matrix::new(&sub(v1, v0))),
+            ]
+        };
+        let g = sums(f0.par_iter().zip(f1).zip(v0.par_iter().zip(v1)).map(pair));
+        let r = matrix(&send(g, sender));
+        f = fold(&f, &r);
+        v = fold(&v, &r);
     }
-    let value = v
-        .first()
-        .copied()
-        .unwrap_or_else(|| cells.first().map_or(EF::ZERO, |c| EF::from(*c)));
+    // within one vector register
+    let (mut f, mut v) = (unpack(&f), unpack(&v));
+    while f.len() > 1 {
+        let half = f.len() / 2;
+        let pairs = (0..half).map(|i| [f[i] * v[i], (f[i + half] - f[i]) * (v[i + half] - v[i])]);
+        let g = pairs.fold([EF::ZERO; 2], |s, g| [s[0] + g[0], s[1] + g[1]]);
+        let r = send(g, sender);
+        for all in [&mut f, &mut v] {
+            *all = (0..half)
+                .map(|i| all[i] + (all[i + half] - all[i]) * r)
+                .collect();
+        }
+    }
+    point.reverse();
+    let value = v.first().copied().unwrap_or(EF::ZERO);
     sender.send(label, &[value]);
     (point, value)
 }
@@ -81,6 +122,7 @@ pub(crate) fn prove(
 /// Checks the rounds. Returns the point, V there as claimed, and what `F·V` must be.
 pub(crate) fn verify(
     label: &'static str,
+    order: Order,
     mut claim: EF,
     rounds: usize,
     receiver: &mut Receiver<'_>,
@@ -92,8 +134,11 @@ pub(crate) fn verify(
             return Err(VerifyError::Sumcheck { label });
         };
         let r = receiver.transcript().challenge();
-        claim = quadratic([g0, claim - g0, g2], r);
+        claim = quadratic(claim, [g0, g2], r);
         point.push(r);
+    }
+    if order == Order::HighestFirst {
+        point.reverse();
     }
     let value = receiver
         .receive(label, 1)?

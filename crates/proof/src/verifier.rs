@@ -184,6 +184,7 @@ fn check(key: &Key, consts: Option<&[Const]>, proof: &Proof) -> Result<Verified,
     );
     let (point, value, claim) = reduce::verify(
         "witness",
+        reduce::Order::HighestFirst,
         claims.witness_value,
         plan.witness.log,
         &mut receiver,
@@ -219,7 +220,13 @@ fn check(key: &Key, consts: Option<&[Const]>, proof: &Proof) -> Result<Verified,
             for (shard, (log, root)) in shards.logs.iter().zip(&key.roots).enumerate() {
                 let part = said.get(shard).copied().unwrap_or(rest);
                 rest -= part;
-                let (point, value, claim) = reduce::verify("weights", part, *log, &mut receiver)?;
+                let (point, value, claim) = reduce::verify(
+                    "weights",
+                    reduce::Order::LowestFirst,
+                    part,
+                    *log,
+                    &mut receiver,
+                )?;
                 let functional = claims.weights.at(&points, &shards.layout, &point, |tile| {
                     Shards::offset(shard, tile)
                 });

@@ -16,6 +16,7 @@ use crate::{
     error::VerifyError,
     field::{EF, F, embed},
     mle::{eq_index, eq_points, eq_table, prefix},
+    packed::{self, Pack, WIDTH},
     plan::{Cell, Choice, Plan, Tables, expr::ColumnId, layout::Tile, tag},
     transcript::{Channel, Receiver, Sender},
     verifier::Check,
@@ -198,35 +199,66 @@ pub(crate) fn prove(plan: &Plan, cells: &[F], sender: &mut Sender<'_>) -> Claims
     denominators[row..].fill(alpha);
     let LeafClaim { point, .. } = gkr::prove(&numerators, denominators, sender);
 
-    let eq = eq_table(&point, EF::ONE);
+    let eq = Eq::new(&point);
     let (mut keys, mut values) = (EF::ZERO, EF::ZERO);
     for (leaf, column) in plan.leaf_columns.iter().enumerate() {
         let partner = plan.columns[*column]
             .partner
             .map(|p| &plan.witness.of_tensor[p]);
         for (i, (tile, place)) in tiles(plan, leaf, *column).enumerate() {
-            let eq = &eq[tile.offset..tile.offset + (1 << tile.log)];
-            keys += inner(eq, &cells[place.offset..]);
+            keys += eq.inner(tile.offset, 1 << tile.log, &cells[place.offset..]);
             if let Some(p) = partner {
-                values += inner(eq, &cells[plan.witness.tiles[p[i]].offset..]);
+                values += eq.inner(
+                    tile.offset,
+                    1 << tile.log,
+                    &cells[plan.witness.tiles[p[i]].offset..],
+                );
             }
         }
     }
-    let counted = inner(
-        &eq_table(&point[..plan.table_log], EF::ONE),
-        &cells[counts.offset..],
-    );
+    let counted =
+        Eq::new(&point[..plan.table_log]).inner(0, 1 << plan.table_log, &cells[counts.offset..]);
     let values = [keys, values, counted];
     sender.send(LABEL, &values);
     Claims { point, values }
 }
 
-fn inner(eq: &[EF], cells: &[F]) -> EF {
-    eq.par_iter()
-        .with_min_len(1 << 12)
-        .zip(cells)
-        .map(|(e, c)| *e * *c)
-        .sum()
+/// `eq` of a point at all leaves.
+struct Eq(Vec<Pack>);
+
+impl Eq {
+    fn new(point: &[EF]) -> Self {
+        let mut long = point.to_vec();
+        // a table shorter than a vector register is the start of a longer one
+        long.resize(point.len().max(WIDTH.trailing_zeros() as usize), EF::ZERO);
+        Self(packed::eq_packs(&long, EF::ONE))
+    }
+
+    /// `Σ eq·cell` over `size` leaves from `start` on.
+    fn inner(&self, start: usize, size: usize, cells: &[F]) -> EF {
+        if size < WIDTH {
+            return (0..size)
+                .map(|i| packed::at(&self.0, start + i) * cells[i])
+                .sum();
+        }
+        packed::inner(&self.0[start / WIDTH..(start + size) / WIDTH], cells)
+    }
+
+    /// Adds `factor·eq` over leaves from `start` on to cells from `place` on.
+    fn spread(&self, start: usize, size: usize, factor: EF, place: usize, out: &mut [Pack]) {
+        if size < WIDTH {
+            (0..size).for_each(|i| {
+                packed::add_at(out, place + i, packed::at(&self.0, start + i) * factor)
+            });
+            return;
+        }
+        let factor = packed::matrix(&factor);
+        let eq = &self.0[start / WIDTH..(start + size) / WIDTH];
+        let out = &mut out[place / WIDTH..(place + size) / WIDTH];
+        out.par_chunks_mut(1 << 8)
+            .zip(eq.par_chunks(1 << 8))
+            .for_each(|(o, e)| packed::add_scaled(o, e, &factor));
+    }
 }
 
 /// Checks the argument up to its claims on the witness.
@@ -328,34 +360,32 @@ fn table_part(plan: &Plan, fingerprint: Fingerprint, point: &[EF]) -> EF {
 
 impl Claims {
     /// Adds the three functionals, times powers, to one over all cells of the witness.
-    pub(crate) fn spread(&self, plan: &Plan, factors: [EF; 3], out: &mut [EF]) {
-        let eq = eq_table(&self.point, EF::ONE);
-        let add = |out: &mut [EF], eq: &[EF], factor: EF| {
-            out.par_iter_mut()
-                .with_min_len(1 << 12)
-                .zip(eq)
-                .for_each(|(o, e)| *o += *e * factor);
-        };
+    pub(crate) fn spread(&self, plan: &Plan, factors: [EF; 3], out: &mut [Pack]) {
+        let eq = Eq::new(&self.point);
         for (leaf, column) in plan.leaf_columns.iter().enumerate() {
             let partner = plan.columns[*column]
                 .partner
                 .map(|p| &plan.witness.of_tensor[p]);
             for (i, (tile, place)) in tiles(plan, leaf, *column).enumerate() {
-                let size = 1 << tile.log;
-                let eq = &eq[tile.offset..tile.offset + size];
-                add(&mut out[place.offset..place.offset + size], eq, factors[0]);
+                eq.spread(tile.offset, 1 << tile.log, factors[0], place.offset, out);
                 if let Some(p) = partner {
-                    let at = plan.witness.tiles[p[i]].offset;
-                    add(&mut out[at..at + size], eq, factors[1]);
+                    eq.spread(
+                        tile.offset,
+                        1 << tile.log,
+                        factors[1],
+                        plan.witness.tiles[p[i]].offset,
+                        out,
+                    );
                 }
             }
         }
         let counts = &plan.witness.tiles[plan.witness.of_tensor[plan.multiplicities()][0]];
-        let eq = eq_table(&self.point[..plan.table_log], EF::ONE);
-        add(
-            &mut out[counts.offset..counts.offset + eq.len()],
-            &eq,
+        Eq::new(&self.point[..plan.table_log]).spread(
+            0,
+            1 << plan.table_log,
             factors[2],
+            counts.offset,
+            out,
         );
     }
 

@@ -20,6 +20,7 @@ use crate::{
     key::{ProvingKey, values},
     lookup,
     mle::eq_table,
+    packed::{self, Lane, Pack, WIDTH},
     params::Side,
     pcs,
     plan::{
@@ -288,41 +289,45 @@ fn full(data: &[i32], axes: &[&[EF]]) -> EF {
     values[0]
 }
 
-/// Adds a functional, times a factor, to one over all cells.
-fn spread(
-    functional: &Functional,
-    points: &Points<'_>,
-    layout: &Layout,
-    factor: EF,
-    out: &mut [EF],
-) {
+/// Adds a functional to one over all cells.
+fn spread(functional: &Functional, points: &Points<'_>, layout: &Layout, out: &mut [Pack]) {
+    let lane = WIDTH.trailing_zeros() as usize;
     for ((tensor, axes), c) in &functional.parts {
         for tile in layout.of_tensor[*tensor].iter().map(|t| &layout.tiles[*t]) {
-            let vectors: Vec<&[EF]> = axes
+            let mut vectors: Vec<&[EF]> = axes
                 .iter()
                 .zip(&tile.segments)
                 .map(|(a, s)| &points.vector(*a)[s.start..s.start + (1 << s.log)])
                 .collect();
-            let out = &mut out[tile.offset..tile.offset + (1 << tile.log)];
-            let Some((last, lead)) = vectors.split_last() else {
-                out[0] += *c * factor;
-                continue;
-            };
-            let mut heads = vec![*c * factor];
-            for v in lead {
+            // the last axes together are at least as long as a vector register
+            let mut tail = vec![EF::ONE];
+            while tail.len() < 1 << lane
+                && let Some(v) = vectors.pop()
+            {
+                tail = v
+                    .iter()
+                    .flat_map(|h| tail.iter().map(move |u| *h * *u))
+                    .collect();
+            }
+            let mut heads = vec![*c];
+            for v in vectors {
                 heads = heads
                     .iter()
                     .flat_map(|h| v.iter().map(move |u| *h * *u))
                     .collect();
             }
-            out.par_chunks_exact_mut(last.len())
-                .with_min_len(64)
+            if tail.len() < 1 << lane {
+                for (i, u) in tail.iter().enumerate() {
+                    packed::add_at(out, tile.offset + i, *u * *c);
+                }
+                continue;
+            }
+            let tail = packed::pack(&tail);
+            let out = &mut out[tile.offset >> lane..(tile.offset + (1 << tile.log)) >> lane];
+            out.par_chunks_exact_mut(tail.len())
+                .with_min_len(256_usize.div_ceil(tail.len()))
                 .zip(&heads)
-                .for_each(|(line, h)| {
-                    for (o, u) in line.iter_mut().zip(*last) {
-                        *o += *h * *u;
-                    }
-                });
+                .for_each(|(line, h)| packed::add_scaled(line, &tail, &packed::matrix(h)));
         }
     }
 }
@@ -544,14 +549,10 @@ pub(crate) fn prove_tampered(
         &looked,
         gamma,
     );
-    let mut functional = vec![EF::ZERO; 1 << plan.witness.log];
-    spread(
-        &claims.witness,
-        &points,
-        &plan.witness,
-        EF::ONE,
-        &mut functional,
-    );
+    let mut functional =
+        lookup::gkr::with_capacity(1 << (plan.witness.log - WIDTH.trailing_zeros() as usize));
+    functional.resize(functional.capacity(), [Lane::ZERO; 5]);
+    spread(&claims.witness, &points, &plan.witness, &mut functional);
     looked.spread(&plan, claims.lookup_factors, &mut functional);
     let (point, _) = reduce::prove(
         "witness",

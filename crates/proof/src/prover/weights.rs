@@ -1,44 +1,20 @@
 //! The weights on the prover's side: folds of their tiles, and a reduction of claims that needs two passes over the cells and memory for rows and columns only.
 
-use p3_field::{BasedVectorSpace, Field, PackedValue, PrimeCharacteristicRing};
+use p3_field::{PackedValue, PrimeCharacteristicRing};
 use rayon::prelude::*;
 
 use crate::{
     field::{DEGREE, EF, F},
     functional::{Functional, Points},
     mle::eq_table,
+    packed::{self, Lane, Pack, WIDTH, pack, sum_lanes, unpack},
     plan::layout::Tile,
     shards::Shards,
     transcript::{Channel, Sender},
 };
 
-type Lane = <F as Field>::Packing;
-const WIDTH: usize = <Lane as PackedValue>::WIDTH;
-type Pack = [Lane; DEGREE];
-
 fn broadcast(v: EF) -> Pack {
-    let c: &[F] = v.as_basis_coefficients_slice();
-    std::array::from_fn(|i| Lane::from(c[i]))
-}
-
-fn unpack(v: &[Pack]) -> Vec<EF> {
-    v.iter()
-        .flat_map(|pack| {
-            (0..WIDTH).map(move |lane| EF::from_basis_coefficients_fn(|c| pack[c].as_slice()[lane]))
-        })
-        .collect()
-}
-
-fn pack(v: &[EF]) -> Vec<Pack> {
-    v.chunks_exact(WIDTH)
-        .map(|chunk| {
-            std::array::from_fn(|c| {
-                Lane::from_fn(|lane| {
-                    <EF as BasedVectorSpace<F>>::as_basis_coefficients_slice(&chunk[lane])[c]
-                })
-            })
-        })
-        .collect()
+    packed::coefficients(&v).map(Lane::from)
 }
 
 /// `out[col] = Σ_row u[row]·cells[row·cols + col]`, cols a power of two.
@@ -105,7 +81,7 @@ pub(crate) fn fold_cols(u: &[EF], cells: &[F]) -> Vec<EF> {
                     *s += *u * *cell;
                 }
             }
-            EF::from_basis_coefficients_fn(|c| sum[c].as_slice().iter().copied().sum::<F>())
+            sum_lanes(&sum)
         })
         .collect()
 }
@@ -128,7 +104,7 @@ struct Work<'a> {
 }
 
 fn round(f: &[EF], v: &[EF]) -> [EF; 2] {
-    let pair = |f: &[EF], v: &[EF]| [f[0] * v[0], (f[1].double() - f[0]) * (v[1].double() - v[0])];
+    let pair = |f: &[EF], v: &[EF]| [f[0] * v[0], (f[1] - f[0]) * (v[1] - v[0])];
     f.chunks_exact(2)
         .zip(v.chunks_exact(2))
         .map(|(f, v)| pair(f, v))
@@ -265,7 +241,7 @@ pub(crate) fn reduce(
         let g = add(g, round(&done[0], &done[1]));
         sender.send(label, &g);
         let r = sender.transcript().challenge();
-        claim = crate::reduce::quadratic([g[0], claim - g[0], g[1]], r);
+        claim = crate::reduce::quadratic(claim, g, r);
         works.par_iter_mut().for_each(|w| match &mut w.state {
             State::Columns(parts) => parts.iter_mut().flatten().for_each(|v| bind(v, r)),
             State::Rows(vs) => vs.iter_mut().for_each(|v| bind(v, r)),

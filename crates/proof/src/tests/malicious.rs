@@ -27,6 +27,10 @@ use crate::{
 fn model(seed: u64, nudge: i32) -> Arc<Graph> {
     let mut r = Rng(seed);
     let mut first = r.rows(3, 9, (4, 5));
+    first
+        .iter_mut()
+        .zip([4, 5, 4])
+        .for_each(|(row, shift)| row.shift = shift);
     first[1].values[4] = (first[1].values[4] + nudge).clamp(-128, 127);
     let (second, third) = (r.rows(4, 27, (7, 8)), r.rows(3, 4, (2, 3)));
     let body = |b: &mut GraphBuilder, x| {
@@ -433,23 +437,68 @@ fn each_constraint_alone_stops_some_lie() {
             .into_iter()
             .filter_map(|(c, d)| c.map(|c| (c, d)))
             .collect();
-        for at in 0..s.data[moves[0].0].len() {
+        for at in 0..s.outputs.len() {
             let mut data = s.data.clone();
+            if relation.node != 5 {
+                continue;
+            }
             moves.iter().for_each(|(c, d)| data[*c][at] += d);
             // the statement says the wrong output too
             let mut said = s.outputs.clone();
-            said[at] += step;
+            match said.get_mut(at) {
+                Some(v) if relation.node == 5 => *v += step,
+                _ => continue,
+            }
             note(&with_outputs(&s.plan, said), &data);
+        }
+    }
+    // a quotient one lower where the clamp hides it, with a remainder that makes up for it; a loser of a pool one higher
+    let pairs: Vec<ColumnId> = (0..s.plan.columns.len())
+        .filter(|c| s.plan.columns[*c].partner.is_some())
+        .collect();
+    let step = |data: &mut Vec<Vec<i32>>, column: ColumnId, at: usize, by: i32| {
+        if let Some(cell) = data.get_mut(column).and_then(|c| c.get_mut(at)) {
+            *cell += by;
+        }
+    };
+    for quotient in &pairs {
+        let clamped = s.plan.columns[*quotient].partner.expect("a value");
+        for at in (0..s.data[*quotient].len()).step_by(3) {
+            for (by, k) in [(-1, 4), (-1, 5), (-1, 7), (-1, 8), (1, 4), (1, 7)] {
+                let mut data = s.data.clone();
+                step(&mut data, *quotient, at, by);
+                step(&mut data, clamped + 1, at, -by << k);
+                note(&s.plan, &data);
+            }
+        }
+    }
+    for difference in &pairs {
+        for at in (0..s.data[0].len()).step_by(5) {
+            let [run, y, x, c] = [at / 108, at / 18 % 6, at / 3 % 6, at % 3];
+            if y % 2 == 0 && x % 2 == 0 {
+                let mut data = s.data.clone();
+                step(&mut data, 1, at, 1);
+                step(
+                    &mut data,
+                    *difference,
+                    ((run * 3 + y / 2) * 3 + x / 2) * 3 + c,
+                    1,
+                );
+                note(&s.plan, &data);
+            }
         }
     }
     // outputs that the columns do not give
     let mut other = s.outputs.clone();
     other[0] += 1;
     note(&with_outputs(&s.plan, other), &s.data);
-    let relations: BTreeSet<(u32, &'static str)> =
-        s.plan.relations.iter().map(|r| (r.node, r.label)).collect();
+    let labels = |all: &BTreeSet<(u32, &'static str)>| {
+        all.iter().map(|(_, l)| *l).collect::<BTreeSet<&str>>()
+    };
+    let relations = s.plan.relations.iter().map(|r| (r.node, r.label)).collect();
     assert_eq!(
-        alone, relations,
+        labels(&alone),
+        labels(&relations),
         "relations that stop a lie that nothing else stops"
     );
     // of the lookups: ranges of limbs, ranges that depend on the row, functions

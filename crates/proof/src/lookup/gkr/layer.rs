@@ -3,16 +3,16 @@
 use p3_field::{PackedValue, PrimeCharacteristicRing};
 
 use super::{
-    arith::{
-        self, Base, Extension, Lane, Matrix, Numerators, PACK, Pack, WIDTH, add, matrix, mul, mul2,
-        pack_in_place, packs, packs_mut, scale, sub, sum_lanes, unpack,
-    },
     memory::{Spare, zeros},
     scalar::{Fractions, Tables},
 };
 use crate::{
     field::{EF, F},
     mle::eq_table,
+    packed::{
+        self, Base, Extension, Lane, Matrix, Numerators, PACK, Pack, WIDTH, add, matrix, mul, mul2,
+        pack_in_place, packs, packs_mut, scale, sub, sum_lanes, unpack,
+    },
 };
 
 /// `log2` of the packs that share a factor of the high part of `eq`.
@@ -154,7 +154,7 @@ impl Eq {
     pub(super) fn new(point: &[EF]) -> Self {
         let cut = point.len().min(WIDTH.trailing_zeros() as usize + BLOCK_LOG);
         Self {
-            low: arith::pack(&eq_table(&point[..cut], EF::ONE)),
+            low: packed::pack(&eq_table(&point[..cut], EF::ONE)),
             high: eq_table(&point[cut..], EF::ONE),
         }
     }

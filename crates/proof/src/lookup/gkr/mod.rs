@@ -13,7 +13,6 @@
 //! The peak, `64 N` bytes, is reached when the layers are complete; each is freed once it is proven, but for `10 N` of the largest, where the numerators
 //! of the leaves go when they are folded.
 
-mod arith;
 mod layer;
 mod memory;
 mod prove;

@@ -32,7 +32,7 @@ impl Random {
 
     fn element(&mut self) -> EF {
         let c: [F; 5] = std::array::from_fn(|_| self.base());
-        arith::element(|i| c[i])
+        crate::packed::element(|i| c[i])
     }
 }
 

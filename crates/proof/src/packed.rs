@@ -4,25 +4,28 @@
 
 use p3_field::{Algebra, Field, PackedValue, PrimeCharacteristicRing};
 
-use crate::field::{DEGREE, EF, F};
+use crate::{
+    field::{DEGREE, EF, F},
+    mle::eq_table,
+};
 
 /// `W` base field elements.
-pub(super) type Lane = <F as Field>::Packing;
+pub(crate) type Lane = <F as Field>::Packing;
 /// `W` extension elements, by coefficient.
-pub(super) type Pack = [Lane; DEGREE];
+pub(crate) type Pack = [Lane; DEGREE];
 
 /// `W`.
-pub(super) const WIDTH: usize = <Lane as PackedValue>::WIDTH;
+pub(crate) const WIDTH: usize = <Lane as PackedValue>::WIDTH;
 /// Base field elements in a [`Pack`].
-pub(super) const PACK: usize = WIDTH * DEGREE;
+pub(crate) const PACK: usize = WIDTH * DEGREE;
 
 /// The nine different entries of the matrix of `x ↦ b x`.
 #[derive(Clone, Copy)]
-pub(super) struct Matrix<T>([T; 9]);
+pub(crate) struct Matrix<T>([T; 9]);
 
 impl<T: PrimeCharacteristicRing + Copy> Matrix<T> {
     #[inline(always)]
-    pub(super) fn new(b: &[T; DEGREE]) -> Self {
+    pub(crate) fn new(b: &[T; DEGREE]) -> Self {
         let [b0, b1, b2, b3, b4] = *b;
         let b14 = b1 - b4;
         Self([b0, b1, b2, b3, b4, b0 - b3, b14, b4 - b2, b3 - b14])
@@ -48,73 +51,73 @@ fn each(f: impl Fn(usize) -> Lane) -> Pack {
 }
 
 #[inline(always)]
-pub(super) fn add(a: &Pack, b: &Pack) -> Pack {
+pub(crate) fn add(a: &Pack, b: &Pack) -> Pack {
     each(|c| a[c] + b[c])
 }
 
 #[inline(always)]
-pub(super) fn sub(a: &Pack, b: &Pack) -> Pack {
+pub(crate) fn sub(a: &Pack, b: &Pack) -> Pack {
     each(|c| a[c] - b[c])
 }
 
 /// `a b`.
 #[inline(always)]
-pub(super) fn mul(a: &Pack, b: &Matrix<Lane>) -> Pack {
+pub(crate) fn mul(a: &Pack, b: &Matrix<Lane>) -> Pack {
     each(|c| Lane::dot_product(a, &b.row(c)))
 }
 
 /// `a b` for one scalar `b`.
 #[inline(always)]
-pub(super) fn scale(a: &Pack, b: &Matrix<F>) -> Pack {
+pub(crate) fn scale(a: &Pack, b: &Matrix<F>) -> Pack {
     each(|c| <Lane as Algebra<F>>::mixed_dot_product(a, &b.row(c)))
 }
 
 /// `a b + c d`.
 #[inline(always)]
-pub(super) fn mul2(a: &Pack, b: &Matrix<Lane>, c: &Pack, d: &Matrix<Lane>) -> Pack {
+pub(crate) fn mul2(a: &Pack, b: &Matrix<Lane>, c: &Pack, d: &Matrix<Lane>) -> Pack {
     add(&mul(a, b), &mul(c, d))
 }
 
 /// The matrix of a challenge.
-pub(super) fn matrix(v: &EF) -> Matrix<F> {
+pub(crate) fn matrix(v: &EF) -> Matrix<F> {
     Matrix::new(&coefficients(v))
 }
 
 /// The coefficients of an element.
-pub(super) fn coefficients(v: &EF) -> [F; DEGREE] {
+pub(crate) fn coefficients(v: &EF) -> [F; DEGREE] {
     let c = p3_field::BasedVectorSpace::<F>::as_basis_coefficients_slice(v);
     std::array::from_fn(|i| c[i])
 }
 
 /// The element with these coefficients.
-pub(super) fn element(c: impl Fn(usize) -> F) -> EF {
+pub(crate) fn element(c: impl Fn(usize) -> F) -> EF {
     <EF as p3_field::BasedVectorSpace<F>>::from_basis_coefficients_fn(c)
 }
 
 /// The sum of all lanes.
-pub(super) fn sum_lanes(a: &Pack) -> EF {
+pub(crate) fn sum_lanes(a: &Pack) -> EF {
     element(|c| a[c].as_slice().iter().copied().sum())
 }
 
 /// Splits a buffer into packs.
-pub(super) fn packs(flat: &[F]) -> &[Pack] {
+pub(crate) fn packs(flat: &[F]) -> &[Pack] {
     Lane::pack_slice(flat).as_chunks().0
 }
 
 /// Splits a buffer into packs.
-pub(super) fn packs_mut(flat: &mut [F]) -> &mut [Pack] {
+pub(crate) fn packs_mut(flat: &mut [F]) -> &mut [Pack] {
     Lane::pack_slice_mut(flat).as_chunks_mut().0
 }
 
 /// The elements of a pack, in order.
-pub(super) fn unpack(a: &[Pack]) -> Vec<EF> {
+pub(crate) fn unpack(a: &[Pack]) -> Vec<EF> {
     a.iter()
         .flat_map(|p| (0..WIDTH).map(|lane| element(|c| p[c].as_slice()[lane])))
         .collect()
 }
 
 /// Elements in packs.
-pub(super) fn pack(values: &[EF]) -> Vec<Pack> {
+pub(crate) fn pack(values: &[EF]) -> Vec<Pack> {
     values
         .chunks_exact(WIDTH)
         .map(|v| each(|c| Lane::from_fn(|lane| coefficients(&v[lane])[c])))
@@ -122,14 +125,14 @@ pub(super) fn pack(values: &[EF]) -> Vec<Pack> {
 }
 
 /// Rearranges elements, whose coefficients follow one another, into packs.
-pub(super) fn pack_in_place(block: &mut [F]) {
+pub(crate) fn pack_in_place(block: &mut [F]) {
     let rows = block.as_chunks::<DEGREE>().0;
     let pack: Pack = each(|c| Lane::from_fn(|lane| rows[lane][c]));
     packs_mut(block)[0] = pack;
 }
 
 /// What numerators are: of the base field in the leaves, of the extension elsewhere.
-pub(super) trait Numerators {
+pub(crate) trait Numerators {
     /// `W` numerators.
     type N: Copy + Send + Sync;
     /// `a − b`.
@@ -145,9 +148,9 @@ pub(super) trait Numerators {
 }
 
 /// Base field.
-pub(super) struct Base;
+pub(crate) struct Base;
 /// Extension field.
-pub(super) struct Extension;
+pub(crate) struct Extension;
 
 impl Numerators for Extension {
     type N = Pack;
@@ -214,4 +217,58 @@ impl Numerators for Base {
     fn cross(m: &Lane, a: &Matrix<Lane>, n: &Lane, b: &Matrix<Lane>) -> Pack {
         each(|c| Lane::dot_product(&[*m, *n], &[a.0[c], b.0[c]]))
     }
+}
+
+/// `eq(point, i)·scale` for all i, in packs; the point has at least `log2 W` coordinates.
+pub(crate) fn eq_packs(point: &[EF], scale_by: EF) -> Vec<Pack> {
+    let low = WIDTH.trailing_zeros() as usize;
+    let mut out = crate::lookup::gkr::with_capacity(1 << (point.len() - low));
+    out.extend(pack(&eq_table(&point[..low], scale_by)));
+    for r in &point[low..] {
+        let r = matrix(r);
+        for i in 0..out.len() {
+            let high = scale(&out[i], &r);
+            out[i] = sub(&out[i], &high);
+            out.push(high);
+        }
+    }
+    out
+}
+
+/// `out += u·h`.
+#[inline]
+pub(crate) fn add_scaled(out: &mut [Pack], u: &[Pack], h: &Matrix<F>) {
+    for (o, u) in out.iter_mut().zip(u) {
+        *o = add(o, &scale(u, h));
+    }
+}
+
+/// Element `i` of packs.
+pub(crate) fn at(packs: &[Pack], i: usize) -> EF {
+    element(|c| packs[i / WIDTH][c].as_slice()[i % WIDTH])
+}
+
+/// Adds to element `i` of packs.
+pub(crate) fn add_at(packs: &mut [Pack], i: usize, v: EF) {
+    let v = coefficients(&v);
+    for (lane, v) in packs[i / WIDTH].iter_mut().zip(v) {
+        lane.as_slice_mut()[i % WIDTH] += v;
+    }
+}
+
+/// `Σ u_i·x_i` of extension elements in packs and base field elements.
+pub(crate) fn inner(u: &[Pack], x: &[F]) -> EF {
+    use rayon::prelude::*;
+    let zero = [Lane::ZERO; DEGREE];
+    let chunks = u
+        .par_chunks(1 << 10)
+        .zip(Lane::pack_slice(&x[..u.len() * WIDTH]).par_chunks(1 << 10));
+    let sum = chunks
+        .map(|(u, x)| {
+            u.iter()
+                .zip(x)
+                .fold(zero, |s, (u, x)| each(|c| s[c] + u[c] * *x))
+        })
+        .reduce(|| zero, |a, b| add(&a, &b));
+    sum_lanes(&sum)
 }
