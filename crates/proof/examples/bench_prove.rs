@@ -84,6 +84,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         key.key().encode().len(),
         peak_mib()
     );
+    let cost = key.key().cost(assay_graph::Extent { seq, out: 1 }, runs)?;
+    println!("cost    {cost:?}, about {} MiB", cost.memory() >> 20);
     let mut last = None;
     for _ in 0..option("--repeat").unwrap_or(3) {
         let (t, c) = (Instant::now(), cpu_seconds());

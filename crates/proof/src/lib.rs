@@ -31,7 +31,7 @@ mod verifier;
 
 pub use budget::Budget;
 pub use error::{PlanError, ProveError, VerifyError};
-pub use key::{Key, ProvingKey};
+pub use key::{Cost, Key, ProvingKey};
 pub use params::{PARAM_SET, PARAM_SET_NAME};
 pub use proof::Proof;
 pub use prover::{Input, Step, prove};
