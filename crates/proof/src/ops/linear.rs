@@ -46,7 +46,7 @@ pub(crate) fn row_facts(
     (lo, hi): (i64, i64),
 ) -> Result<RowFacts, PlanError> {
     let (rows, _) = shape(b, ctx.kind(b, id)?)?;
-    let shifts = b.facts.list(rows, || {
+    let shifts = b.facts.shifts(rows, || {
         let c = ctx.constant(id)?;
         Ok((0..rows as u32)
             .map(|r| c.row_values(r).map_or(0, |v| v.shift.into()))
@@ -66,8 +66,7 @@ pub(crate) fn row_facts(
             })
             .fold((i64::MAX, i64::MIN), |x, y| (x.0.min(y.0), x.1.max(y.1)))
     };
-    let least = b.facts.number(|| Ok(sums(ctx.constant(id)?).0))?;
-    let most = b.facts.number(|| Ok(sums(ctx.constant(id)?).1))?;
+    let (least, most) = b.facts.range(|| Ok(sums(ctx.constant(id)?)))?;
     let biased = b.facts.number(|| {
         let c = ctx.constant(id)?;
         Ok((0..rows as u32)

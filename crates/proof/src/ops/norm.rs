@@ -381,7 +381,7 @@ fn affine(
     out: &Requant,
 ) -> Result<Ranged, PlanError> {
     let n = rows.len();
-    let ends = |top: bool| {
+    let ends = |top: bool| -> Result<i64, PlanError> {
         let norm = ctx.constant(params)?.norm();
         let each = norm.iter().map(|(g, c)| {
             let reach = i64::from(*g).abs() << BITS;
@@ -390,8 +390,7 @@ fn affine(
         let end = if top { each.max() } else { each.min() };
         Ok(end.unwrap_or(0))
     };
-    let lo = b.facts.number(|| ends(false))?;
-    let hi = b.facts.number(|| ends(true))?;
+    let (lo, hi) = b.facts.range(|| Ok((ends(false)?, ends(true)?)))?;
     let biased = b.facts.number(|| {
         let norm = ctx.constant(params)?.norm();
         Ok(norm.iter().any(|(_, c)| *c != 0).into())

@@ -22,15 +22,13 @@ use crate::{
 
 /// Smallest and largest entry of a constant of rows.
 fn ends(b: &mut Builder, ctx: &Context<'_>, id: ConstId) -> Result<(i64, i64), PlanError> {
-    let lo = b.facts.number(|| {
+    b.facts.range(|| {
         let values = ctx.constant(id)?.values();
-        Ok(values.into_iter().min().unwrap_or(0).into())
-    })?;
-    let hi = b.facts.number(|| {
-        let values = ctx.constant(id)?.values();
-        Ok(values.into_iter().max().unwrap_or(0).into())
-    })?;
-    Ok((lo, hi))
+        let ends = values.iter().fold((i64::MAX, i64::MIN), |(a, z), v| {
+            (a.min(i64::from(*v)), z.max(i64::from(*v)))
+        });
+        Ok(if values.is_empty() { (0, 0) } else { ends })
+    })
 }
 
 /// `sat(rnd((x << left_x) + (C[r][c] << left_c), shift))`.

@@ -49,6 +49,10 @@ impl Facts {
         compute: impl FnOnce() -> Result<i64, PlanError>,
     ) -> Result<i64, PlanError> {
         match self.fact(|| compute().map(Fact::Number))? {
+            // far above what fits the field, far below what overflows when intervals are added up
+            Fact::Number(v) if v.unsigned_abs() > 1 << 42 => {
+                Err(PlanError::Key(format!("a bound of {v}")))
+            }
             Fact::Number(v) => Ok(v),
             Fact::List(_) => Err(PlanError::Key(
                 "a fact is a list where a number is due".into(),
@@ -71,6 +75,37 @@ impl Facts {
             Fact::Number(_) => Err(PlanError::Key(
                 "a fact is a number where a list is due".into(),
             )),
+        }
+    }
+
+    /// Two numbers, the first no larger than the second.
+    pub(crate) fn range(
+        &mut self,
+        compute: impl FnOnce() -> Result<(i64, i64), PlanError>,
+    ) -> Result<(i64, i64), PlanError> {
+        let mut hi = 0;
+        let lo = self.number(|| {
+            let range = compute()?;
+            hi = range.1;
+            Ok(range.0)
+        })?;
+        let hi = self.number(|| Ok(hi))?;
+        if lo > hi {
+            return Err(PlanError::Key(format!("a range from {lo} to {hi}")));
+        }
+        Ok((lo, hi))
+    }
+
+    /// Right shifts of `len` rows.
+    pub(crate) fn shifts(
+        &mut self,
+        len: usize,
+        compute: impl FnOnce() -> Result<Vec<i32>, PlanError>,
+    ) -> Result<Arc<Vec<i32>>, PlanError> {
+        let shifts = self.list(len, compute)?;
+        match shifts.iter().find(|k| !(-15..=31).contains(*k)) {
+            Some(k) => Err(PlanError::Key(format!("a shift of {k}"))),
+            None => Ok(shifts),
         }
     }
 

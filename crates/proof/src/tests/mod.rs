@@ -1,6 +1,7 @@
 //! Honest runs are provable and every lie is caught: small graphs of each operator, through the definition, the oracle, the prover and the verifier.
 
 mod encoder;
+mod hostile;
 mod language;
 mod malicious;
 mod operators;
