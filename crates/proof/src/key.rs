@@ -202,6 +202,7 @@ impl Key {
             extent,
             inputs: Arc::new(vec![ty.lo; ty.len(extent) * runs]),
             outputs: None,
+            calm: false,
         };
         let facts = Facts::Replay {
             facts: Arc::clone(&self.facts),

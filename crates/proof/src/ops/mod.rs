@@ -104,8 +104,22 @@ pub(crate) fn input(
     }
 }
 
-/// Plans one node.
+/// Plans one node. What it can give lies in its element type: a key's facts that say otherwise are wrong.
 pub(crate) fn plan(b: &mut Builder, ctx: &Context<'_>, index: u32) -> Result<Value, PlanError> {
+    let value = rule(b, ctx, index)?;
+    let (lo, hi) = ctx.types[index as usize].dtype.range();
+    if value.lo < lo.into() || value.hi > hi.into() {
+        let why = format!(
+            "node {index} gives values from {} to {}",
+            value.lo, value.hi
+        );
+        return Err(PlanError::Key(why));
+    }
+    Ok(value)
+}
+
+/// The rule of a node's operator.
+fn rule(b: &mut Builder, ctx: &Context<'_>, index: u32) -> Result<Value, PlanError> {
     let node = &ctx.nodes[index as usize];
     let op = op_name(&node.op);
     (b.node, b.op) = (index, op);

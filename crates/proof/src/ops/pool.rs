@@ -102,7 +102,7 @@ pub(crate) fn max(
         let mut rest = cells.into_iter();
         while let Some(first) = rest.next() {
             next.push(match rest.next() {
-                Some(second) => larger(b, &axes, &first, &second),
+                Some(second) => larger(b, &axes, &first, &second)?,
                 None => first,
             });
         }
@@ -114,9 +114,15 @@ pub(crate) fn max(
     Ok(pooled(x, &axes, y))
 }
 
+/// Rows of the largest table of differences.
+const MOST_DIFFERENCES: i64 = 1 << 17;
+
 /// `max(p, q)`.
-pub(crate) fn larger(b: &mut Builder, axes: &[usize], p: &Ranged, q: &Ranged) -> Ranged {
+fn larger(b: &mut Builder, axes: &[usize], p: &Ranged, q: &Ranged) -> Result<Ranged, PlanError> {
     let (lo, hi) = (p.lo - q.hi, p.hi - q.lo);
+    if hi - lo >= MOST_DIFFERENCES {
+        return Err(b.unsupported("a maximum of numbers of more than 16 bits"));
+    }
     let table = b.table(Table::Function {
         values: Arc::new((lo..=hi).map(|d| d.max(0) as i32).collect()),
     });
@@ -142,12 +148,12 @@ pub(crate) fn larger(b: &mut Builder, axes: &[usize], p: &Ranged, q: &Ranged) ->
         View::column(key, axes.len()).minus(&p.view).plus(&q.view),
     )];
     b.relation("difference of two candidates", axes, terms);
-    Ranged {
+    Ok(Ranged {
         view: q.view.plus(&View::column(value, axes.len())),
         ints,
         lo: p.lo.max(q.lo),
         hi: p.hi.max(q.hi),
-    }
+    })
 }
 
 /// Rounded mean over a window: `2Σ + n = 2n·y + rest`.

@@ -80,7 +80,7 @@ fn fact() -> impl Strategy<Value = i64> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
     fn keys_with_any_facts(which in 0usize..64, value in fact(), at in 0usize..300) {
