@@ -98,11 +98,14 @@ pub(crate) struct Atom {
     pub(crate) axes: Vec<AxisId>,
 }
 
+/// What is known of an operand, and factors of atoms.
+type Parts = (EF, Vec<(EF, usize)>);
+
 /// The atoms of all operands, each once, and how operands follow from them.
 pub(crate) struct Atoms {
     pub(crate) list: Vec<Atom>,
     /// For each instance, operands a and b: what is known, and factors of atoms.
-    operands: Vec<[(EF, Vec<(EF, usize)>); 2]>,
+    operands: Vec<[Parts; 2]>,
 }
 
 impl Atom {

@@ -50,7 +50,6 @@ impl Transcript {
     }
 
     /// A challenge, uniform in the extension field.
-    #[must_use]
     pub(crate) fn challenge(&mut self) -> EF {
         self.challenger.sample()
     }
@@ -60,11 +59,6 @@ impl Transcript {
     pub(crate) fn challenges(&mut self, n: usize) -> Vec<EF> {
         (0..n).map(|_| self.challenge()).collect()
     }
-
-    /// The challenger itself, for the commitment scheme.
-    pub(crate) fn challenger(&mut self) -> &mut Challenger {
-        &mut self.challenger
-    }
 }
 
 /// What the prover and the verifier do alike in a protocol step: exchange elements, draw challenges.
@@ -73,12 +67,15 @@ pub(crate) trait Channel {
     fn transcript(&mut self) -> &mut Transcript;
 }
 
+/// Changes a message before it is sent.
+pub(crate) type Lie<'a> = &'a mut dyn FnMut(&'static str, &mut Vec<EF>);
+
 /// The prover's end.
 pub(crate) struct Sender<'a> {
     pub(crate) transcript: Transcript,
     pub(crate) bytes: Vec<u8>,
     /// Tests lie here: called with the label and the message before it is absorbed.
-    pub(crate) tamper: Option<&'a mut dyn FnMut(&'static str, &mut Vec<EF>)>,
+    pub(crate) tamper: Option<Lie<'a>>,
 }
 
 impl Sender<'_> {

@@ -114,11 +114,11 @@ fn choices<'a>(tables: &'a Tables, shape: &[usize]) -> impl Fn(usize) -> Choice 
 }
 
 /// Pairs of tiles: of the leaves and, of the same cells, of the witness.
-fn tiles<'a>(
-    plan: &'a Plan,
+fn tiles(
+    plan: &Plan,
     leaf: usize,
     column: ColumnId,
-) -> impl Iterator<Item = (&'a Tile, &'a Tile)> {
+) -> impl Iterator<Item = (&Tile, &Tile)> {
     let leaves = plan.leaves.of_tensor[leaf]
         .iter()
         .map(|t| &plan.leaves.tiles[*t]);

@@ -189,8 +189,3 @@ pub(crate) fn lookup(
     let y = b.function(&x.factors(), &Ranged::from(x), first, &values)?;
     Ok(value(x.dims.clone(), y))
 }
-
-/// The view of a value under other labels.
-pub(crate) fn view_of(x: &Value, labels: &[usize]) -> View {
-    x.view.rename(labels)
-}

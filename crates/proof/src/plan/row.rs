@@ -364,41 +364,6 @@ impl Builder {
         }))
     }
 
-    /// States that all magnitudes lie below `2^(bits + e)`: `x = 2^e·q + r` with `|q| < 2^bits` and `|r| < 2^e`.
-    ///
-    /// # Errors
-    /// [`PlanError::Range`] for elements too large.
-    pub(crate) fn below(
-        &mut self,
-        rows: &Rows,
-        bits: u8,
-        exponent: &Exponent,
-    ) -> Result<(), PlanError> {
-        let axes = rows.axes();
-        let (e, n) = (&exponent.e.ints, rows.len());
-        let split = |x: &[i32], e: &[i32], f: &dyn Fn(i64, i32) -> i64| -> Vec<i64> {
-            let each = x.iter().enumerate();
-            each.map(|(i, x)| f(i64::from(*x), e[i / n])).collect()
-        };
-        let of = |f: &dyn Fn(i64, i32) -> i64| {
-            let x = rows.x.ints.as_ref().zip(e.as_ref());
-            x.map(|(x, e)| split(x, e, f))
-        };
-        let q = of(&|x, e| x / (1 << e));
-        let r = of(&|x, e| x % (1 << e));
-        let most = (1i64 << bits) - 1;
-        let q = self.exact(&axes, -most, most, q.as_deref());
-        let r = self.rests(&axes, exponent, r);
-        self.scaled_relation(rows, exponent, &q.view, &r.0, most)?;
-        // the rest's row of the table is one of the exponent's: 4e + o with o in −1, 0, 1
-        let o = self.exact(&axes, -1, 1, r.1.as_deref());
-        let terms = vec![Term::linear(
-            r.2.minus(&exponent.e.view.scaled(4)).minus(&o.view),
-        )];
-        self.relation("the rest's exponent", &axes, terms);
-        Ok(())
-    }
-
     /// Rests `|r| < 2^e`: their view, what each adds to a rounded quotient, and the view of `4e + o`, whose e the caller must show to be the row's.
     fn rests(
         &mut self,

@@ -39,6 +39,7 @@ pub(crate) struct LeafClaim {
 }
 
 /// Bytes of a proof for `2^log` leaves, exactly: four elements of the root, and for the layer above `2^(k+1)` fractions `k` rounds of two and four at the end.
+#[cfg(test)]
 pub(crate) fn proof_len(log: usize) -> usize {
     (1..log).map(|k| 2 * k + 4).sum::<usize>() * EF_BYTES + 4 * EF_BYTES
 }
