@@ -7,7 +7,7 @@ use assay_graph::{Const, Extent, Op, Structure, TensorType};
 use crate::{
     error::PlanError,
     ops::{self, Context},
-    params::MIN_LOG,
+    params::{MAX_LOG, MIN_LOG},
     plan::{
         Plan,
         builder::{Builder, Limits},
@@ -54,7 +54,10 @@ impl Source<'_> {
             kinds,
             ..
         } = self.structure;
-        let values: usize = types.iter().map(|t| t.len(self.extent)).sum::<usize>() * self.runs;
+        let values = types.iter().map(|t| t.len(self.extent)).sum::<usize>();
+        let values = values.saturating_mul(self.runs);
+        // a node's element is a cell at least, but for views: refused before anything of that size is made
+        limit("witness", values / 4, MAX_LOG)?;
         let mut b = Builder::new(facts, Limits::for_values(values), prover);
         let mut ctx = Context {
             nodes,
@@ -94,6 +97,7 @@ impl Source<'_> {
         b.relation("the statement's outputs", &axes, terms);
         let restless = std::mem::take(&mut b.restless);
         let (plan, data, facts) = b.finish(MIN_LOG);
+        limit("lookups", 1 << plan.leaf_log, MOST_LOOKUPS)?;
         Ok(Compiled {
             #[cfg(test)]
             nodes: ctx.values.iter().map(|v| v.ints.clone()).collect(),
@@ -124,4 +128,19 @@ fn check_inputs(inputs: &[i32], ty: &TensorType, source: &Source<'_>) -> Result<
         .into()),
         None => Ok(()),
     }
+}
+
+/// Logarithm of the most fractions: multiplicities can't wrap, and the fingerprints' error stays far below the others.
+const MOST_LOOKUPS: usize = 28;
+
+fn limit(what: &'static str, size: usize, limit: usize) -> Result<(), PlanError> {
+    let have = crate::mle::log2_ceil(size.min(1 << 62));
+    if have > limit {
+        return Err(PlanError::Size {
+            what,
+            have: have as u32,
+            limit: limit as u32,
+        });
+    }
+    Ok(())
 }

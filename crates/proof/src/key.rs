@@ -202,7 +202,7 @@ impl Key {
             extent,
             inputs: Arc::new(vec![ty.lo; ty.len(extent) * runs]),
             outputs: None,
-            calm: false,
+            restless: &[],
         };
         let facts = Facts::Replay {
             facts: Arc::clone(&self.facts),

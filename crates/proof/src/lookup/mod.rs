@@ -114,11 +114,7 @@ fn choices<'a>(tables: &'a Tables, shape: &[usize]) -> impl Fn(usize) -> Choice 
 }
 
 /// Pairs of tiles: of the leaves and, of the same cells, of the witness.
-fn tiles(
-    plan: &Plan,
-    leaf: usize,
-    column: ColumnId,
-) -> impl Iterator<Item = (&Tile, &Tile)> {
+fn tiles(plan: &Plan, leaf: usize, column: ColumnId) -> impl Iterator<Item = (&Tile, &Tile)> {
     let leaves = plan.leaves.of_tensor[leaf]
         .iter()
         .map(|t| &plan.leaves.tiles[*t]);

@@ -9,7 +9,7 @@ use crate::{
     error::PlanError,
     plan::{
         builder::Builder,
-        expr::{Term, View},
+        expr::Term,
         gadgets::{Ranged, Shifts, Sum},
         value::Value,
     },

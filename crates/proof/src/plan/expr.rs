@@ -82,10 +82,16 @@ pub(crate) enum Term {
 #[derive(Clone, Debug)]
 pub(crate) struct Relation {
     /// For people and tests.
-    #[cfg_attr(not(test), expect(dead_code, reason = "what tests and people know a relation by"))]
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "what tests and people know a relation by")
+    )]
     pub(crate) label: &'static str,
     /// Node that it belongs to.
-    #[cfg_attr(not(test), expect(dead_code, reason = "what tests and people know a relation by"))]
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "what tests and people know a relation by")
+    )]
     pub(crate) node: u32,
     /// Lengths of the output labels.
     pub(crate) axes: Vec<usize>,

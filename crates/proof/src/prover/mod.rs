@@ -34,18 +34,21 @@ use crate::{
     relations::{self, Instance},
     shards::Shards,
     statement::{Mode, Run, Statement, check_sampling},
-    transcript::{Channel, Sender},
+    transcript::{Channel, Lie, Sender},
 };
+
+type LieOfCells<'a> = &'a mut dyn FnMut(&Plan, &mut Vec<Vec<i32>>);
+type LieOfCounts<'a> = &'a mut dyn FnMut(&mut Vec<u32>);
 
 /// Lies for tests: called before cells are committed and before messages are sent.
 #[derive(Default)]
 pub(crate) struct Tamper<'a> {
     /// Gets the plan and the cells of the columns.
-    pub(crate) columns: Option<&'a mut dyn FnMut(&Plan, &mut Vec<Vec<i32>>)>,
+    pub(crate) columns: Option<LieOfCells<'a>>,
     /// Gets the multiplicities.
-    pub(crate) counts: Option<&'a mut dyn FnMut(&mut Vec<u32>)>,
+    pub(crate) counts: Option<LieOfCounts<'a>>,
     /// Gets label and message.
-    pub(crate) messages: Option<&'a mut dyn FnMut(&'static str, &mut Vec<EF>)>,
+    pub(crate) messages: Option<Lie<'a>>,
 }
 
 /// A run to be proven.

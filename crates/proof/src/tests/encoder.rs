@@ -9,8 +9,7 @@ use super::{
     support::{agree, compiled, inputs},
 };
 use crate::{
-    ProvingKey,
-    oracle::{self, Violation},
+    ProvingKey, oracle,
     plan::{Cell, Plan},
 };
 

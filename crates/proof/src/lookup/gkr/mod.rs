@@ -21,7 +21,9 @@ mod scalar;
 mod tests;
 mod verify;
 
-use crate::field::{EF, EF_BYTES};
+use crate::field::EF;
+#[cfg(test)]
+use crate::field::EF_BYTES;
 
 pub(crate) use memory::with_capacity;
 pub(crate) use prove::prove;
