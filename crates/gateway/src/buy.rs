@@ -171,8 +171,7 @@ impl Shared {
             operator,
             &body.request,
             salt,
-            &answer.receipt,
-            &answer.signature,
+            (&answer.receipt, &answer.signature),
             &answer.output,
             want,
         )
@@ -253,8 +252,7 @@ impl Shared {
         operator: &OperatorEntry,
         request: &Request,
         salt: B256,
-        receipt: &Receipt,
-        signature: &ReceiptSignature,
+        (receipt, signature): (&Receipt, &ReceiptSignature),
         output: &[u8],
         want: Wanted,
     ) -> Result<(), Check> {

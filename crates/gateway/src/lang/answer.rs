@@ -335,8 +335,7 @@ impl Shared {
                 &operator,
                 &signed.request,
                 signed.salt,
-                &done.receipt,
-                &done.signature,
+                (&done.receipt, &done.signature),
                 &done.output,
                 Wanted::Optimistic,
             );
