@@ -96,11 +96,16 @@ impl Source<'_> {
         )];
         b.relation("the statement's outputs", &axes, terms);
         let restless = std::mem::take(&mut b.restless);
+        #[cfg(test)]
+        let applied = b.applied.clone();
         let (plan, data, facts) = b.finish(MIN_LOG);
         limit("lookups", 1 << plan.leaf_log, MOST_LOOKUPS)?;
         Ok(Compiled {
             #[cfg(test)]
-            nodes: ctx.values.iter().map(|v| v.ints.clone()).collect(),
+            nodes: (0..)
+                .zip(&ctx.values)
+                .map(|(i, v)| v.ints.clone().filter(|_| !applied.contains(&i)))
+                .collect(),
             restless,
             plan,
             data,

@@ -83,6 +83,7 @@ pub(crate) fn arg_max(b: &mut Builder, ctx: &Context<'_>, node: &Node) -> Result
     let best = b.row_max(&keys)?;
     let best_ints = wide(best.ints.as_deref());
     let index = map(best_ints.as_deref(), |_, k| size - 1 - k.rem_euclid(size));
+    let index = b.claimed("index", index);
     let max = map(best_ints.as_deref(), |_, k| k.div_euclid(size));
     let index = b.exact(&rows.outer, 0, size - 1, index.as_deref());
     let max = b.around(&rows.outer, x.lo, x.hi, max.as_deref());

@@ -147,9 +147,16 @@ pub(crate) fn conv2d(
     };
     let shifts = Shifts::Rows {
         label: 3,
-        shifts: facts.shifts,
+        shifts: Arc::clone(&facts.shifts),
     };
-    let y = b.requant(sum, &shifts, (out.lo.into(), out.hi.into()), None)?;
+    let function = ctx.function(b, out)?;
+    let y = b.requant_rows(
+        sum,
+        &shifts,
+        &|k| facts.within(k),
+        (out.lo.into(), out.hi.into()),
+        function.as_deref(),
+    )?;
     Ok(Value {
         dims: vec![vec![runs], vec![oh], vec![ow], vec![rows]],
         view: y.view,

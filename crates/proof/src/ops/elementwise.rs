@@ -15,13 +15,15 @@ use crate::{
     },
 };
 
-/// `sat(rnd(view, shift))` of a view over `axes`.
+/// `sat(rnd(view, shift))` of a view over `axes`, and the function that follows the node.
 pub(crate) fn requant_view(
     b: &mut Builder,
+    ctx: &Context<'_>,
     axes: &[usize],
     x: Ranged,
     out: &Requant,
 ) -> Result<Ranged, PlanError> {
+    let function = ctx.function(b, out)?;
     let left = i64::from(out.shift.min(0)).unsigned_abs();
     let x = Ranged {
         view: x.view.scaled(1 << left),
@@ -33,7 +35,10 @@ pub(crate) fn requant_view(
     };
     let (lo, hi) = (i64::from(out.lo), i64::from(out.hi));
     if out.shift <= 0 && x.lo >= lo && x.hi <= hi {
-        return Ok(x);
+        return match function {
+            Some(f) => b.function(axes, &x, lo, &f),
+            None => Ok(x),
+        };
     }
     let sum = Sum {
         axes: axes.to_vec(),
@@ -42,7 +47,8 @@ pub(crate) fn requant_view(
         lo: x.lo,
         hi: x.hi,
     };
-    b.requant(sum, &Shifts::All(out.shift.max(0).into()), (lo, hi), None)
+    let shifts = Shifts::All(out.shift.max(0).into());
+    b.requant(sum, &shifts, (lo, hi), function.as_deref())
 }
 
 fn value(dims: Vec<Vec<usize>>, y: Ranged) -> Value {
@@ -130,7 +136,7 @@ pub(crate) fn add(
     let (x, y) = aligned(b, ctx.operand(b, node, 0)?, ctx.operand(b, node, 1)?)?;
     let sum = sum_of(&x, Ranged::from(&y), left);
     let axes = x.factors();
-    let sum = requant_view(b, &axes, sum, out)?;
+    let sum = requant_view(b, ctx, &axes, sum, out)?;
     Ok(value(x.dims, sum))
 }
 
@@ -159,7 +165,7 @@ pub(crate) fn requant(
     out: &Requant,
 ) -> Result<Value, PlanError> {
     let x = ctx.operand(b, node, 0)?;
-    let y = requant_view(b, &x.factors(), Ranged::from(x), out)?;
+    let y = requant_view(b, ctx, &x.factors(), Ranged::from(x), out)?;
     Ok(value(x.dims.clone(), y))
 }
 
@@ -183,8 +189,11 @@ pub(crate) fn lookup(
     node: &Node,
     id: ConstId,
 ) -> Result<Value, PlanError> {
-    let values = table(b, ctx, id)?;
     let x = ctx.operand(b, node, 0)?;
+    if b.applied.contains(&node.inputs[0]) {
+        return Ok(x.clone());
+    }
+    let values = table(b, ctx, id)?;
     let first = -(values.len() as i64) / 2;
     let y = b.function(&x.factors(), &Ranged::from(x), first, &values)?;
     Ok(value(x.dims.clone(), y))

@@ -1,6 +1,6 @@
 //! Linear layers: a contraction of activations with committed weights, then requantisation.
 
-use std::sync::Arc;
+use std::{cell::OnceCell, sync::Arc};
 
 use assay_graph::{Const, ConstId, ConstKind, Node, Requant};
 use rayon::prelude::*;
@@ -34,8 +34,18 @@ pub(crate) struct RowFacts {
     /// Smallest and largest accumulator of all rows.
     pub(crate) lo: i64,
     pub(crate) hi: i64,
+    /// The same of the rows of each shift.
+    ends: Vec<(i64, (i64, i64))>,
     /// Whether any bias differs from 0.
     pub(crate) biased: bool,
+}
+
+impl RowFacts {
+    /// Smallest and largest accumulator of the rows of a shift.
+    pub(crate) fn within(&self, k: i64) -> (i64, i64) {
+        let found = self.ends.iter().find(|e| e.0 == k);
+        found.map_or((self.lo, self.hi), |e| e.1)
+    }
 }
 
 /// Facts of a constant whose rows meet inputs of `[lo, hi]` (0 included where the sum may leave terms out).
@@ -52,7 +62,10 @@ pub(crate) fn row_facts(
             .map(|r| c.row_values(r).map_or(0, |v| v.shift.into()))
             .collect())
     })?;
-    let sums = |c: &Const| {
+    let mut distinct = shifts.to_vec();
+    distinct.sort_unstable();
+    distinct.dedup();
+    let sums = |c: &Const| -> Vec<(i32, (i64, i64))> {
         (0..rows as u32)
             .filter_map(|r| c.row_values(r))
             .map(|row| {
@@ -62,11 +75,23 @@ pub(crate) fn row_facts(
                     a += p.min(q);
                     z += p.max(q);
                 }
-                (a, z)
+                (row.shift.into(), (a, z))
             })
-            .fold((i64::MAX, i64::MIN), |x, y| (x.0.min(y.0), x.1.max(y.1)))
+            .collect()
     };
-    let (least, most) = b.facts.range(|| Ok(sums(ctx.constant(id)?)))?;
+    let all = OnceCell::new();
+    let of = |k: i32| {
+        let c = ctx.constant(id)?;
+        let rows = all.get_or_init(|| sums(c)).iter().filter(|r| r.0 == k);
+        let ends = rows.fold((i64::MAX, i64::MIN), |x, (_, y)| {
+            (x.0.min(y.0), x.1.max(y.1))
+        });
+        Ok::<_, PlanError>(ends)
+    };
+    let mut ends = Vec::with_capacity(distinct.len());
+    for k in distinct {
+        ends.push((i64::from(k), b.facts.range(|| of(k))?));
+    }
     let biased = b.facts.number(|| {
         let c = ctx.constant(id)?;
         Ok((0..rows as u32)
@@ -76,8 +101,9 @@ pub(crate) fn row_facts(
     })?;
     Ok(RowFacts {
         shifts,
-        lo: least,
-        hi: most,
+        lo: ends.iter().map(|e| e.1.0).min().unwrap_or(0),
+        hi: ends.iter().map(|e| e.1.1).max().unwrap_or(0),
+        ends,
         biased: biased != 0,
     })
 }
@@ -130,9 +156,16 @@ pub(crate) fn linear(
     };
     let shifts = Shifts::Rows {
         label: lead,
-        shifts: facts.shifts,
+        shifts: Arc::clone(&facts.shifts),
     };
-    let y = b.requant(sum, &shifts, (out.lo.into(), out.hi.into()), None)?;
+    let function = ctx.function(b, out)?;
+    let y = b.requant_rows(
+        sum,
+        &shifts,
+        &|k| facts.within(k),
+        (out.lo.into(), out.hi.into()),
+        function.as_deref(),
+    )?;
     let mut dims = x.dims.clone();
     dims[last] = vec![rows];
     Ok(Value {

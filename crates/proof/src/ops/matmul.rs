@@ -68,6 +68,7 @@ pub(crate) fn matmul(
     let most = sum_x
         .saturating_mul(peak(&y))
         .min(sum_y.saturating_mul(peak(&x)));
+    b.fits(most.saturating_mul(1 << left))?;
     let least = if (x.lo < 0 || y.lo < 0) && (x.hi > 0 || y.hi > 0) {
         -most
     } else {
@@ -85,7 +86,16 @@ pub(crate) fn matmul(
         hi: most << left,
     };
     let shifts = Shifts::All(out.shift.max(0).into());
-    let z = b.requant(sum, &shifts, (out.lo.into(), out.hi.into()), None)?;
+    let function = ctx.function(b, out)?;
+    b.alike = ctx.nodes.iter().filter(|n| n.op == node.op).count();
+    let z = b.requant(
+        sum,
+        &shifts,
+        (out.lo.into(), out.hi.into()),
+        function.as_deref(),
+    );
+    b.alike = 1;
+    let z = z?;
     let mut dims = x.dims[..rank - 2].to_vec();
     dims.extend([m, n]);
     Ok(Value {

@@ -14,7 +14,7 @@ mod softmax;
 
 use std::sync::Arc;
 
-use assay_graph::{Const, ConstId, ConstKind, Extent, Node, Op, TensorType, op_name};
+use assay_graph::{Const, ConstId, ConstKind, Extent, Node, Op, Requant, TensorType, op_name};
 
 use crate::{
     error::PlanError,
@@ -66,6 +66,36 @@ impl Context<'_> {
     pub(crate) fn constant(&self, id: ConstId) -> Result<&Const, PlanError> {
         let found = self.consts.and_then(|c| c.get(id as usize));
         found.ok_or_else(|| PlanError::Key("the model's constants are needed here".into()))
+    }
+
+    /// The function that follows the node which is being planned and nothing else does, by its values over the node's range: it is applied at once.
+    pub(crate) fn function(
+        &self,
+        b: &mut Builder,
+        out: &Requant,
+    ) -> Result<Option<Vec<i32>>, PlanError> {
+        let readers = |n: &&Node| n.inputs.contains(&b.node);
+        let mut readers = self.nodes.iter().filter(readers);
+        let (
+            Some(Node {
+                op: Op::Lookup { table },
+                ..
+            }),
+            None,
+        ) = (readers.next(), readers.next())
+        else {
+            return Ok(None);
+        };
+        let values = elementwise::table(b, self, *table)?;
+        let first = -(values.len() as i64) / 2;
+        let inside = usize::try_from(i64::from(out.lo) - first)
+            .ok()
+            .zip(usize::try_from(i64::from(out.hi) - first).ok());
+        let Some(part) = inside.and_then(|(a, z)| values.get(a..=z)) else {
+            return Err(b.unsupported("a value leaves its table"));
+        };
+        b.applied.insert(b.node);
+        Ok(Some(part.to_vec()))
     }
 
     /// Length of a node's last axis in the longest run.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use assay_graph::Node;
 
 use super::{
-    Context,
+    Context, conv,
     elementwise::{common, cut},
     linear::joined,
 };
@@ -13,32 +13,12 @@ use crate::{
     error::PlanError,
     plan::{
         builder::Builder,
-        expr::{Affine, Label, Term, View},
+        expr::{Affine, Term, View},
         gadgets::Ranged,
         row::wide,
         value::Value,
     },
 };
-
-/// Whether, for each of these labels, every read has an axis of its own for it, of the label's length: then an index outside it reads 0.
-pub(crate) fn is_plain(b: &Builder, x: &Value, labels: &[Label]) -> bool {
-    let factors = x.factors();
-    labels.iter().all(|l| {
-        x.view.terms.iter().all(|(_, read)| {
-            let shape = b.shape(read.operand);
-            let mut of = read
-                .indices
-                .iter()
-                .zip(shape)
-                .filter(|(i, _)| i.affine.terms.iter().any(|(m, _)| m == l));
-            let first = of.next();
-            of.next().is_none()
-                && first.is_some_and(|(i, n)| {
-                    i.gather.is_none() && i.affine == Affine::label(*l) && *n == factors[*l]
-                })
-        })
-    })
-}
 
 /// The same elements in cells of their own, with these dimensions: each cut as the value's is, or one axis.
 pub(crate) fn committed(
@@ -47,7 +27,7 @@ pub(crate) fn committed(
     dims: Vec<Vec<usize>>,
 ) -> Result<Value, PlanError> {
     let axes = dims.concat();
-    let ints = wide(x.ints.as_ref().map(|v| &v[..]));
+    let ints = b.claimed("element", wide(x.ints.as_ref().map(|v| &v[..])));
     let cells: Ranged = b.around(&axes, x.lo, x.hi, ints.as_deref());
     b.fits(cells.hi.max(x.hi) - cells.lo.min(x.lo))?;
     let mut subs: Vec<Affine> = Vec::with_capacity(axes.len());
@@ -64,13 +44,15 @@ pub(crate) fn committed(
     Ok(Value {
         dims,
         view: cells.view,
+        ints: cells.ints.map(Arc::new),
         ..x.clone()
     })
 }
 
 /// A value whose dimension `axis` is one label, and reads 0 outside it.
 pub(crate) fn plain(b: &mut Builder, x: &Value, axis: usize) -> Result<Value, PlanError> {
-    if x.dims[axis].len() == 1 && is_plain(b, x, &[x.labels(axis).start]) {
+    let label = (x.labels(axis).start, x.dim(axis));
+    if x.dims[axis].len() == 1 && conv::plain(b, &x.view, &[label]).is_ok() {
         return Ok(x.clone());
     }
     let mut dims = x.dims.clone();

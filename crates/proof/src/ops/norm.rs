@@ -12,12 +12,13 @@ use crate::{
     error::PlanError,
     plan::{
         Choice, Part, Table, Tables,
+        block::{Digits, Exponent},
         builder::Builder,
         expr::{Term, View},
-        gadgets::{Ranged, Shifts, Sum},
-        row::{Digits, Exponent, Rows, wide},
+        gadgets::{Ranged, Shifts, Sum, map},
+        row::{Rows, wide},
         value::Value,
-        wide::Part as Summand,
+        wide::{Part as Summand, Wide},
     },
 };
 
@@ -139,6 +140,7 @@ fn unit(b: &mut Builder, rows: &Rows, eps: u64) -> Result<Ranged, PlanError> {
     let u: Option<Vec<i64>> = products
         .as_ref()
         .map(|v| v.iter().map(|p| (p + (1 << 13)) >> 14).collect());
+    let u = b.claimed("unit vector", u);
     let rest: Option<Vec<i64>> = products.as_ref().zip(u.as_ref()).map(|(p, u)| {
         let each = p.iter().zip(u);
         each.map(|(p, u)| p + (1 << 13) - (u << 14)).collect()
@@ -210,16 +212,22 @@ fn inverse_root(
     let outer = &rows.outer;
     let (v, most) = squares(b, rows, digits, exponent, eps)?;
     let root = 1i128 << ROOT;
-    let ys: Option<Vec<i128>> = v.ints.as_ref().map(|v| {
+    let ys = v.ints.as_ref().map(|v| {
         let each = v
             .iter()
-            .map(|v| i128::from((u128::from((1u64 << ROOT) / (*v as u64)).isqrt()) as u64));
+            .map(|v| ((1u64 << ROOT) / *v as u64).isqrt() as i64);
         each.collect()
     });
+    let ys: Option<Vec<i128>> = b
+        .claimed("inverse root", ys)
+        .map(|v| v.into_iter().map(i128::from).collect());
     let ws: Option<Vec<i128>> = ys
         .as_ref()
         .zip(v.ints.as_ref())
         .map(|(y, v)| y.iter().zip(v).map(|(y, v)| y * v).collect());
+    let narrow = |v: Vec<i128>| v.into_iter().map(|w| w as i64).collect();
+    let ws = b.claimed("root times sum", ws.map(narrow));
+    let ws: Option<Vec<i128>> = ws.map(|v| v.into_iter().map(i128::from).collect());
     let rs: Option<Vec<i128>> = ys
         .as_ref()
         .zip(ws.as_ref())
@@ -279,63 +287,41 @@ fn squares(
     digits: &Digits,
     exponent: Option<&Exponent>,
     eps: u64,
-) -> Result<(crate::plan::wide::Wide, i128), PlanError> {
+) -> Result<(Wide, i128), PlanError> {
     let n = rows.len() as i64;
-    let d = &digits.d;
-    let most =
-        i128::from(n) * i128::from(d.lo.abs().max(d.hi.abs())).pow(2) + i128::from(epsilon(eps, 0));
-    let exponents = exponent.and_then(|e| e.e.ints.as_ref());
-    let ints = d.ints.as_ref().map(|d| {
-        let lines = d.chunks_exact(rows.len()).enumerate();
-        lines
-            .map(|(i, d)| {
-                let e = exponents.map_or(0, |e| e[i] as u8);
-                let squares: i128 = d.iter().map(|d| i128::from(*d).pow(2)).sum();
-                squares + i128::from(epsilon(eps, e))
-            })
-            .collect::<Vec<i128>>()
-    });
-    let v = b.wide(&rows.outer, most, ints);
-    let total = |b: &mut Builder, view: &View, peak: i64, ints: Option<Vec<i64>>| {
-        let most = n.saturating_mul(peak * peak);
-        let ints = ints.map(|d| {
-            let lines = d.chunks_exact(rows.len());
-            lines
-                .map(|d| d.iter().map(|d| i128::from(*d).pow(2)).sum())
-                .collect()
-        });
-        let sum = b.wide(&rows.outer, most.into(), ints);
-        b.fits(most.saturating_mul(2).saturating_add(1 << 12))?;
-        let terms = vec![
-            Term::Product {
-                coefficient: 1,
-                sums: rows.inner.clone(),
-                a: view.clone(),
-                b: view.clone(),
-            },
-            Term::linear(sum.view().scaled(-1)),
-        ];
-        b.relation("sum of squares", &rows.outer, terms);
-        Ok::<_, PlanError>(sum)
-    };
     let d = wide(digits.d.ints.as_deref());
-    let low: Option<Vec<i64>> = d
+    let low: Option<Vec<i64>> = map(d.as_deref(), |_, d| (d + 128).rem_euclid(257) - 128);
+    let high: Option<Vec<i64>> = map(d.as_deref(), |_, d| (d + 128).div_euclid(257));
+    let both = low.as_ref().zip(high.as_ref());
+    let both = both.map(|(l, h)| l.iter().zip(h).map(|(l, h)| l + h).collect());
+    let high = square_sum(b, rows, ("high squares", &digits.high), 127, high)?;
+    let sum = digits.high.plus(&digits.low);
+    let both = square_sum(b, rows, ("squares of sums", &sum), 255, both)?;
+    let low = square_sum(b, rows, ("low squares", &digits.low), 128, low)?;
+    let peak = i128::from(digits.d.lo.abs().max(digits.d.hi.abs()));
+    let most = i128::from(n) * peak * peak + i128::from(epsilon(eps, 0));
+    let exponents = exponent.and_then(|e| e.e.ints.as_ref());
+    let sums = high
+        .ints
         .as_ref()
-        .map(|d| d.iter().map(|d| (d + 128).rem_euclid(257) - 128).collect());
-    let high: Option<Vec<i64>> = d
-        .as_ref()
-        .map(|d| d.iter().map(|d| (d + 128).div_euclid(257)).collect());
-    let both = low
-        .as_ref()
-        .zip(high.as_ref())
-        .map(|(l, h)| l.iter().zip(h).map(|(l, h)| l + h).collect());
-    let high_sum = total(b, &digits.high, 127, high)?;
-    let both_sum = total(b, &digits.high.plus(&digits.low), 255, both)?;
-    let low_sum = total(b, &digits.low, 128, low)?;
+        .zip(both.ints.as_ref())
+        .zip(low.ints.as_ref());
+    let ints = sums.map(|((high, both), low)| {
+        let each = high.iter().zip(both).zip(low).enumerate();
+        each.map(|(i, ((high, both), low))| {
+            let e = exponents.map_or(0, |e| e[i] as u8);
+            let squares = 257 * 256 * high + 257 * both - 256 * low;
+            (squares + i128::from(epsilon(eps, e))) as i64
+        })
+        .collect::<Vec<i64>>()
+    });
+    let ints = b.claimed("squares and epsilon", ints);
+    let ints = ints.map(|v| v.into_iter().map(i128::from).collect());
+    let v = b.wide(&rows.outer, most, ints);
     let mut parts = vec![
-        Summand::Times(257 * 256, &high_sum),
-        Summand::Times(257, &both_sum),
-        Summand::Times(-256, &low_sum),
+        Summand::Times(257 * 256, &high),
+        Summand::Times(257, &both),
+        Summand::Times(-256, &low),
         Summand::Times(-1, &v),
     ];
     let pieces = epsilons(b, rows, exponent, eps)?;
@@ -349,6 +335,36 @@ fn squares(
     }
     b.wide_zero("sum of squares and epsilon", &rows.outer, &parts)?;
     Ok((v, most))
+}
+
+/// `Σ` of the squares of a view of magnitude up to `peak`.
+fn square_sum(
+    b: &mut Builder,
+    rows: &Rows,
+    (what, view): (&'static str, &View),
+    peak: i64,
+    ints: Option<Vec<i64>>,
+) -> Result<Wide, PlanError> {
+    let most = (rows.len() as i64).saturating_mul(peak * peak);
+    b.fits(most.saturating_mul(2).saturating_add(1 << 12))?;
+    let sums: Option<Vec<i64>> = ints.map(|d| {
+        let lines = d.chunks_exact(rows.len());
+        lines.map(|d| d.iter().map(|d| d * d).sum()).collect()
+    });
+    let sums = b.claimed(what, sums);
+    let sums = sums.map(|v| v.into_iter().map(i128::from).collect());
+    let sum = b.wide(&rows.outer, most.into(), sums);
+    let terms = vec![
+        Term::Product {
+            coefficient: 1,
+            sums: rows.inner.clone(),
+            a: view.clone(),
+            b: view.clone(),
+        },
+        Term::linear(sum.view().scaled(-1)),
+    ];
+    b.relation("sum of squares", &rows.outer, terms);
+    Ok(sum)
 }
 
 /// `max(1, eps >> 2e)` in pieces of 24 bits; none where it is the same for all e.
@@ -427,5 +443,11 @@ fn affine(
         hi: hi.saturating_mul(1 << left),
     };
     let shifts = Shifts::All(out.shift.max(0).into());
-    b.requant(sum, &shifts, (out.lo.into(), out.hi.into()), None)
+    let function = ctx.function(b, out)?;
+    b.requant(
+        sum,
+        &shifts,
+        (out.lo.into(), out.hi.into()),
+        function.as_deref(),
+    )
 }

@@ -4,75 +4,98 @@ use std::sync::Arc;
 
 use assay_graph::{Node, Window};
 
-use super::{Context, conv::plain};
+use super::{Context, moves::plain};
 use crate::{
     error::PlanError,
     plan::{
         Choice, Table, Tables,
         builder::Builder,
-        expr::{Affine, Term, View},
-        gadgets::{Ranged, Shifts, Sum},
+        expr::{Affine, Operand, Term, View},
+        gadgets::{Ranged, Shifts, Sum, map},
         value::Value,
     },
 };
 
-/// The cells of each window as shifted views of the image, with the output's axes.
-fn cells(b: &Builder, x: &Value, window: &Window) -> Result<(Vec<usize>, Vec<Ranged>), PlanError> {
-    if window.pad != [0; 4] {
-        return Err(b.unsupported("padding"));
-    }
-    let [_, height, width, _] = &x.dims[..] else {
+/// The cells of each window as shifted views of the image, with the output's axes; cells outside the image are `outside`.
+struct Cells {
+    axes: Vec<usize>,
+    all: Vec<Ranged>,
+    /// How many cells of each window lie inside, `[oh, ow]`.
+    inside: Vec<i32>,
+    image: Value,
+}
+
+fn cells(b: &mut Builder, x: &Value, window: &Window, outside: i64) -> Result<Cells, PlanError> {
+    if x.dims.len() != 4 {
         return Err(b.unsupported("the input is no image"));
-    };
-    let ([height], [width]) = (&height[..], &width[..]) else {
-        return Err(b.unsupported("the image's axes are joined with others"));
-    };
+    }
+    let x = plain(b, x, 1)?;
+    let x = plain(b, &x, 2)?;
+    let (height, width, depth) = (x.dim(1), x.dim(2), x.dim(3));
     let [kh, kw] = window.kernel.map(usize::from);
     let [down, across] = window.stride.map(usize::from);
-    let (oh, ow) = ((height - kh) / down + 1, (width - kw) / across + 1);
+    let [top, left, bottom, right] = window.pad.map(usize::from);
+    let oh = (height + top + bottom - kh) / down + 1;
+    let ow = (width + left + right - kw) / across + 1;
     let (h, w) = (x.labels(1).start, x.labels(2).start);
-    plain(b, &x.view, &[(h, *height), (w, *width)])?;
     let mut axes = x.factors();
     (axes[h], axes[w]) = (oh, ow);
-    let depth = x.dim(3);
-    let cell = |dy: usize, dx: usize| {
-        let subs: Vec<Affine> = (0..axes.len())
-            .map(|l| match l {
-                _ if l == h => Affine {
-                    offset: dy as i64,
-                    terms: vec![(l, down as i64)],
-                },
-                _ if l == w => Affine {
-                    offset: dx as i64,
-                    terms: vec![(l, across as i64)],
-                },
-                _ => Affine::label(l),
-            })
+    let mut inside = vec![0; oh * ow];
+    let mut all = Vec::new();
+    for (dy, dx) in (0..kh).flat_map(|dy| (0..kw).map(move |dx| (dy, dx))) {
+        let at = |y: usize, i: usize| {
+            let row = (y * down + dy).checked_sub(top).filter(|r| *r < height)?;
+            let col = (i * across + dx).checked_sub(left).filter(|c| *c < width)?;
+            Some((row * width + col) * depth)
+        };
+        let places: Vec<Option<usize>> = (0..oh)
+            .flat_map(|y| (0..ow).map(move |i| (y, i)))
+            .map(|(y, i)| at(y, i))
             .collect();
+        for (n, place) in inside.iter_mut().zip(&places) {
+            *n += i32::from(place.is_some());
+        }
+        let mut subs: Vec<Affine> = (0..axes.len()).map(Affine::label).collect();
+        subs[h] = Affine {
+            offset: dy as i64 - top as i64,
+            terms: vec![(h, down as i64)],
+        };
+        subs[w] = Affine {
+            offset: dx as i64 - left as i64,
+            terms: vec![(w, across as i64)],
+        };
+        let mut view = x.view.substitute(&subs);
+        if outside != 0 && places.contains(&None) {
+            let out: Vec<i32> = places.iter().map(|p| i32::from(p.is_none())).collect();
+            let id = b.public(&[oh, ow], Arc::new(out));
+            let out = View::of(Operand::Public(id), 2).rename(&[h, w]);
+            view = view.plus(&out.scaled(outside));
+        }
         let ints = x.ints.as_ref().map(|v| {
             let mut out = Vec::with_capacity(axes.iter().product());
             for image in v.chunks_exact(height * width * depth) {
-                for y in 0..oh {
-                    for i in 0..ow {
-                        let at = ((y * down + dy) * width + i * across + dx) * depth;
-                        out.extend_from_slice(&image[at..at + depth]);
+                for place in &places {
+                    match place {
+                        Some(at) => out.extend_from_slice(&image[*at..at + depth]),
+                        None => out.extend(std::iter::repeat_n(outside as i32, depth)),
                     }
                 }
             }
             out
         });
-        Ranged {
-            view: x.view.substitute(&subs),
+        all.push(Ranged {
+            view,
             ints,
             lo: x.lo,
             hi: x.hi,
-        }
-    };
-    let all = (0..kh)
-        .flat_map(|dy| (0..kw).map(move |dx| (dy, dx)))
-        .map(|(dy, dx)| cell(dy, dx))
-        .collect();
-    Ok((axes, all))
+        });
+    }
+    Ok(Cells {
+        axes,
+        all,
+        inside,
+        image: x,
+    })
 }
 
 fn pooled(x: &Value, axes: &[usize], y: Ranged) -> Value {
@@ -95,7 +118,12 @@ pub(crate) fn max(
     window: &Window,
 ) -> Result<Value, PlanError> {
     let x = ctx.operand(b, node, 0)?;
-    let (axes, mut cells) = cells(b, x, window)?;
+    let Cells {
+        axes,
+        all: mut cells,
+        image,
+        ..
+    } = cells(b, x, window, x.lo)?;
     // pairs of pairs, so that views stay short
     while cells.len() > 1 {
         let mut next = Vec::new();
@@ -111,7 +139,7 @@ pub(crate) fn max(
     let y = cells
         .pop()
         .ok_or_else(|| b.unsupported("an empty window"))?;
-    Ok(pooled(x, &axes, y))
+    Ok(pooled(&image, &axes, y))
 }
 
 /// Rows of the largest table of differences.
@@ -164,7 +192,12 @@ pub(crate) fn avg(
     window: &Window,
 ) -> Result<Value, PlanError> {
     let x = ctx.operand(b, node, 0)?;
-    let (axes, cells) = cells(b, x, window)?;
+    let Cells {
+        axes,
+        all: cells,
+        inside,
+        image,
+    } = cells(b, x, window, 0)?;
     let n = cells.len() as i64;
     let total = cells.iter().fold(View::default(), |v, c| v.plus(&c.view));
     let sums: Option<Vec<i64>> = b.data.is_some().then(|| {
@@ -176,8 +209,13 @@ pub(crate) fn avg(
         }
         sums
     });
-    let y = divided(b, &axes, (total, sums), n, (x.lo, x.hi))?;
-    Ok(pooled(x, &axes, y))
+    let range = (x.lo, x.hi);
+    let y = if inside.iter().all(|m| i64::from(*m) == n) {
+        divided(b, &axes, (total, sums), n, range)?
+    } else {
+        divided_by(b, &image, &axes, (total, sums), (inside, n), range)?
+    };
+    Ok(pooled(&image, &axes, y))
 }
 
 /// `⌊(2Σ + n) / 2n⌋` of a sum whose quotient lies in `[lo, hi]`.
@@ -219,5 +257,49 @@ fn divided(
         Term::constant(n),
     ];
     b.relation("rounded mean", axes, terms);
+    Ok(Ranged { lo, hi, ..y })
+}
+
+/// `⌊(2Σ + n) / 2n⌋` with n by place, at most `most`: `2Σ + n = 2n·y + rest` with `0 ≤ rest` and `2n − 1 − rest ≥ 0`.
+fn divided_by(
+    b: &mut Builder,
+    image: &Value,
+    axes: &[usize],
+    (total, sums): (View, Option<Vec<i64>>),
+    (counts, most): (Vec<i32>, i64),
+    (lo, hi): (i64, i64),
+) -> Result<Ranged, PlanError> {
+    let depth = image.dim(3);
+    let count = |i: usize| i64::from(counts[i / depth % counts.len()]);
+    let quotient = map(sums.as_deref(), |i, s| {
+        (2 * s + count(i)).div_euclid(2 * count(i))
+    });
+    let rest = map(sums.as_deref(), |i, s| {
+        (2 * s + count(i)).rem_euclid(2 * count(i))
+    });
+    let slack = map(rest.as_deref(), |i, r| 2 * count(i) - 1 - r);
+    let y = b.around(axes, lo, hi, quotient.as_deref());
+    let rest = b.around(axes, 0, 2 * most - 1, rest.as_deref());
+    let slack = b.around(axes, 0, 2 * most - 1, slack.as_deref());
+    let peak = y.hi.abs().max(y.lo.abs()).max(hi.abs()).max(lo.abs());
+    b.fits(4 * most * (peak + 2))?;
+    let (h, w) = (image.labels(1).start, image.labels(2).start);
+    let id = b.public(&[axes[h], axes[w]], Arc::new(counts));
+    let n = View::of(Operand::Public(id), 2).rename(&[h, w]);
+    let terms = vec![
+        Term::linear(total.scaled(2).plus(&n).minus(&rest.view)),
+        Term::Product {
+            coefficient: -2,
+            sums: vec![],
+            a: y.view.clone(),
+            b: n.clone(),
+        },
+    ];
+    b.relation("rounded mean of the cells inside", axes, terms);
+    let terms = vec![
+        Term::linear(n.scaled(2).minus(&rest.view).minus(&slack.view)),
+        Term::constant(-1),
+    ];
+    b.relation("rest of a mean", axes, terms);
     Ok(Ranged { lo, hi, ..y })
 }

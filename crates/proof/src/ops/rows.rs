@@ -66,7 +66,7 @@ pub(crate) fn add_rows(
         lo: (x.lo << l) + (lo << r),
         hi: (x.hi << l) + (hi << r),
     };
-    let y = requant_view(b, &x.factors(), sum, out)?;
+    let y = requant_view(b, ctx, &x.factors(), sum, out)?;
     Ok(Value {
         dims: x.dims.clone(),
         view: y.view,

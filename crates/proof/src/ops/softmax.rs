@@ -27,6 +27,10 @@ pub(crate) fn softmax(
     bits: u8,
 ) -> Result<Value, PlanError> {
     let values = table(b, ctx, id)?;
+    let falls = values.windows(2).all(|w| matches!(w, [a, b] if a >= b));
+    if !falls || values.last() != Some(&0) || values.first().is_none_or(|v| *v <= 0) {
+        return Err(PlanError::Key("exponentials that do not fall to 0".into()));
+    }
     let x = ctx.operand(b, node, 0)?;
     let rows = Rows::of(x);
     let (_, gap) = b.row_peak(&rows)?;
@@ -54,9 +58,12 @@ pub(crate) fn exponentials(
 ) -> Result<Ranged, PlanError> {
     let k = shift.saturating_sub(1);
     let top = values.len() as i64 - 1;
-    let value = |q: i64| values[top.min(if shift == 0 { q } else { (q + 1) >> 1 }) as usize];
+    let value = |q: i64| {
+        let i = if shift == 0 { q } else { (q + 1) >> 1 };
+        values[i.clamp(0, top) as usize]
+    };
     let gaps = wide(gap.ints.as_deref());
-    let q = map(gaps.as_deref(), |_, d| d >> k);
+    let q = b.claimed("step", map(gaps.as_deref(), |_, d| d >> k));
     let rest = map(gaps.as_deref(), |_, d| d & ((1 << k) - 1));
     let last = gap.hi >> k;
     // from this key on all entries are 0
@@ -70,14 +77,16 @@ pub(crate) fn exponentials(
     let tables = Tables::One(Choice { table, offset: 0 });
     let narrow =
         |v: Option<Vec<i64>>| v.map(|v| v.into_iter().map(|x| x as i32).collect::<Vec<i32>>());
-    let keys = map(q.as_deref(), |_, q| q.min(end));
-    let images = map(q.as_deref(), |_, q| value(q).into());
+    let keys = b.claimed("key", map(q.as_deref(), |_, q| q.min(end)));
+    let images = map(keys.as_deref(), |_, i| value(i).into());
     let images = narrow(images);
-    let (key, e) = b.pair(axes, tables, narrow(keys), images.clone());
+    let (key, e) = b.pair(axes, tables, narrow(keys.clone()), images.clone());
     let rank = axes.len();
     let (mut view, mut most) = (View::column(key, rank), end);
     if !whole {
-        let over = map(q.as_deref(), |_, q| (q - end).max(0));
+        let over = q.as_ref().zip(keys.as_ref());
+        let over: Option<Vec<i64>> =
+            over.map(|(q, i)| q.iter().zip(i).map(|(q, i)| q - i).collect());
         let over = b.around(axes, 0, last - end, over.as_deref());
         let terms = vec![Term::Product {
             coefficient: 1,
@@ -115,7 +124,11 @@ fn shares(b: &mut Builder, rows: &Rows, e: Ranged, bits: u8) -> Result<Ranged, P
         ..rows.clone()
     };
     let most = (n as i64).saturating_mul(exps.x.hi);
-    let sums: Option<Vec<i64>> = exps.each(|e| e.iter().map(|e| i64::from(*e)).sum());
+    let sums = exps.each(|e| e.iter().map(|e| i64::from(*e)).sum());
+    // a table's first entry is above 0, so only lies are clamped
+    let sums: Option<Vec<i64>> = map(b.claimed("sum of exponentials", sums).as_deref(), |_, s| {
+        s.max(1)
+    });
     let e = wide(exps.x.ints.as_deref());
     let each = |f: &dyn Fn(i64, i64) -> i64| {
         let both = e.as_ref().zip(sums.as_ref());
@@ -126,9 +139,24 @@ fn shares(b: &mut Builder, rows: &Rows, e: Ranged, bits: u8) -> Result<Ranged, P
                 .collect::<Vec<i64>>()
         })
     };
-    let p = each(&|e, s| (unit * e + s) / (2 * s));
-    let rest = each(&|e, s| (unit * e + s) % (2 * s));
-    let slack = each(&|e, s| 2 * s - 1 - (unit * e + s) % (2 * s));
+    let p = b.claimed("share", each(&|e, s| (unit * e + s) / (2 * s)));
+    let rests = |kept: i64, mask: i64| {
+        let both = e.as_ref().zip(sums.as_ref()).zip(p.as_ref());
+        both.map(|((e, s), p)| {
+            let each = e.iter().zip(p).enumerate();
+            each.map(|(i, (e, p))| {
+                let s = s[i / n] & mask;
+                kept * e + s - 2 * s * p
+            })
+            .collect::<Vec<i64>>()
+        })
+    };
+    let rest = rests(unit, -1);
+    let slack = rest.as_ref().zip(sums.as_ref()).map(|(rest, s)| {
+        let each = rest.iter().enumerate();
+        each.map(|(i, rest)| 2 * s[i / n] - 1 - rest)
+            .collect::<Vec<i64>>()
+    });
     let share = b.around(&axes, 0, 1 << bits, p.as_deref());
 
     // how far the sides can be apart, and the bits that must be compared for it
@@ -144,7 +172,7 @@ fn shares(b: &mut Builder, rows: &Rows, e: Ranged, bits: u8) -> Result<Ranged, P
     }
     let low = (1i64 << m) - 1;
     let sum = split(b, &rows.outer, most, m, sums.as_deref());
-    let rest = split(b, &axes, 2 * most, m, rest.as_deref());
+    let parts = split(b, &axes, 2 * most, m, rest.as_deref());
     let slack = b.around(&axes, 0, 2 * most, slack.as_deref());
 
     b.fits(most.max(sum.hi))?;
@@ -153,9 +181,9 @@ fn shares(b: &mut Builder, rows: &Rows, e: Ranged, bits: u8) -> Result<Ranged, P
         Term::linear(sum.view.scaled(-1)),
     ];
     b.relation("sum of a row", &rows.outer, terms);
-    b.fits((2 * most).max(slack.hi + rest.hi + 1))?;
+    b.fits((2 * most).max(slack.hi + parts.hi + 1))?;
     let terms = vec![
-        Term::linear(sum.view.scaled(2).minus(&rest.view).minus(&slack.view)),
+        Term::linear(sum.view.scaled(2).minus(&parts.view).minus(&slack.view)),
         Term::constant(-1),
     ];
     b.relation("rest of a division", &axes, terms);
@@ -170,23 +198,22 @@ fn shares(b: &mut Builder, rows: &Rows, e: Ranged, bits: u8) -> Result<Ranged, P
             },
         ]
     };
-    let mut terms = sides(&sum.view, &rest.view);
+    let mut terms = sides(&sum.view, &parts.view);
     terms.push(Term::linear(exps.x.view.scaled(unit)));
     b.relation("division by the sum", &axes, terms);
     if m > 0 {
         // 2^(bits+1)·e is 0 modulo 2^m for m up to bits + 1
         let kept = if m > u32::from(bits) + 1 { unit } else { 0 };
-        let total = |e: i64, s: i64| {
-            let p = (unit * e + s) / (2 * s);
-            let rest = (unit * e + s) % (2 * s);
-            kept * e + (s & low) - 2 * (s & low) * p - (rest & low)
-        };
-        let carry = each(&|e, s| total(e, s) >> m);
+        let totals = rests(kept, low).zip(rest).map(|(total, rest)| {
+            let each = total.iter().zip(rest);
+            each.map(|(t, rest)| (t - (rest & low)) >> m).collect()
+        });
+        let carry = b.claimed("carry", totals);
         let (least, top) = (-(2 * low * (1 << bits) + low), kept * exps.x.hi + low);
         let carry = b.around(&axes, least >> m, top >> m, carry.as_deref());
         let span = 2 * low * share.hi + low;
         b.fits((top - (carry.lo << m)).max((carry.hi << m) + span))?;
-        let mut terms = sides(&sum.low, &rest.low);
+        let mut terms = sides(&sum.low, &parts.low);
         terms.push(Term::linear(
             exps.x.view.scaled(kept).minus(&carry.view.scaled(1 << m)),
         ));

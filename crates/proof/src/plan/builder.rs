@@ -1,6 +1,9 @@
 //! Collects columns, tables and relations while operators state what they need; on the prover's side with the integers of the columns.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use assay_graph::ConstId;
 
@@ -36,6 +39,17 @@ impl Limits {
     }
 }
 
+/// A lie of a test: what is claimed, at which node (else at all), for which element, and how much is added.
+#[cfg(test)]
+pub(crate) type Lie = (&'static str, Option<u32>, usize, i64);
+
+#[cfg(test)]
+thread_local! {
+    /// What a test's prover lies about.
+    pub(crate) static LIES: std::cell::RefCell<Vec<Lie>> =
+        const { std::cell::RefCell::new(Vec::new()) };
+}
+
 /// Where an operator states what must hold.
 pub(crate) struct Builder {
     pub(crate) facts: Facts,
@@ -54,6 +68,10 @@ pub(crate) struct Builder {
     scales: Vec<Arc<Vec<i64>>>,
     relations: Vec<Relation>,
     one: Option<PublicId>,
+    /// How many nodes need the table of the one that is being planned.
+    pub(crate) alike: usize,
+    /// Nodes whose value is already that of the table behind them.
+    pub(crate) applied: HashSet<u32>,
     /// Unit vectors of norms so far: by input, whether it is centred, and epsilon.
     pub(crate) units: HashMap<(u32, bool, u64), Ranged>,
     /// Nodes that are not as calm as they were planned.
@@ -82,6 +100,8 @@ impl Builder {
             scales: Vec::new(),
             relations: Vec::new(),
             one: None,
+            alike: 1,
+            applied: HashSet::new(),
             units: HashMap::new(),
             restless: Vec::new(),
             low_of: HashMap::new(),
@@ -105,6 +125,27 @@ impl Builder {
             leaf_log: 0,
         };
         (plan.arrange(min_log), self.data, self.facts)
+    }
+
+    /// What a prover claims. Whatever follows from it is computed from it; so a test that changes it here lies consistently.
+    #[cfg_attr(
+        not(test),
+        allow(unused_variables, clippy::unused_self, reason = "for tests")
+    )]
+    pub(crate) fn claimed(&self, what: &'static str, ints: Option<Vec<i64>>) -> Option<Vec<i64>> {
+        #[cfg(test)]
+        let ints = ints.map(|mut v| {
+            LIES.with_borrow(|lies| {
+                let here = |l: &&Lie| l.0 == what && l.1.is_none_or(|n| n == self.node);
+                for (_, _, at, add) in lies.iter().filter(here) {
+                    if let Some(x) = v.get_mut(*at) {
+                        *x += add;
+                    }
+                }
+            });
+            v
+        });
+        ints
     }
 
     pub(crate) fn unsupported(&self, why: impl Into<String>) -> PlanError {
@@ -267,8 +308,10 @@ impl Builder {
             return None;
         }
         let images = self.data.as_ref().map(|data| {
-            let place = |v: &i32| usize::try_from(i64::from(*v) + choice.offset).ok();
-            let of = |v: &i32| place(v).and_then(|i| values.get(i)).copied().unwrap_or(0);
+            let of = |v: &i32| {
+                let at = usize::try_from(i64::from(*v) + choice.offset).ok();
+                at.and_then(|at| values.get(at)).copied().unwrap_or(0)
+            };
             data[key].iter().map(of).collect()
         });
         let table = self.table(Table::Function {

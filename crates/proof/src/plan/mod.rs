@@ -1,10 +1,12 @@
 //! A plan says what the prover commits to and what must hold of it. It follows from the graph's structure, the key's facts and the shapes of the runs alone: nothing in it comes from a proof.
 
+pub(crate) mod block;
 pub(crate) mod builder;
 pub(crate) mod expr;
 pub(crate) mod facts;
 pub(crate) mod gadgets;
 pub(crate) mod layout;
+pub(crate) mod requant;
 pub(crate) mod row;
 pub(crate) mod value;
 pub(crate) mod wide;

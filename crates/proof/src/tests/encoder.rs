@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use assay_graph::{DType, Dim, Graph, GraphBuilder, Header, NodeId, Op, Requant, TensorType};
+use assay_graph::{
+    DType, Dim, Graph, GraphBuilder, Header, NodeId, Op, Requant, TensorType, Window,
+};
 
 use super::{
     operators::{Rng, graph, out, put, tensor},
@@ -127,7 +129,14 @@ fn products_of_activations() {
     }
 }
 
-fn norm_graph(ty: TensorType, n: u32, eps: u64, clamp: Requant, centred: bool, seed: u64) -> Graph {
+pub(super) fn norm_graph(
+    ty: TensorType,
+    n: u32,
+    eps: u64,
+    clamp: Requant,
+    centred: bool,
+    seed: u64,
+) -> Graph {
     let mut r = Rng(seed);
     let params: Vec<(i16, i32)> = (0..n)
         .map(|_| (r.within(-3000, 3000) as i16, r.within(-100_000, 100_000)))
@@ -197,7 +206,7 @@ fn norms() {
     }
 }
 
-fn softmax_graph(ty: TensorType, entries: usize, shift: u8, bits: u8) -> Graph {
+pub(super) fn softmax_graph(ty: TensorType, entries: usize, shift: u8, bits: u8) -> Graph {
     graph(ty, |b, x| {
         let table = b.table(DType::I16, &exp_table(entries)).expect("a table");
         put(b, "p", Op::Softmax { table, shift, bits }, &[x]).expect("softmax");
@@ -256,4 +265,77 @@ fn rows_sums_indices_and_joins() {
         });
         agree(g, seq, 2, 4);
     }
+}
+
+#[test]
+fn pools_with_padding() {
+    for (kernel, stride, pad) in [
+        ([3, 3], [1, 2], [1, 1, 1, 1]),
+        ([2, 3], [2, 1], [1, 0, 0, 2]),
+    ] {
+        let window = Window {
+            kernel,
+            stride,
+            pad,
+        };
+        for max in [true, false] {
+            let g = graph(tensor(DType::I8, &[5, 4, 3], -128, -3), |b, x| {
+                let part = Op::Slice {
+                    axis: 0,
+                    start: 0,
+                    len: 4,
+                };
+                let x = put(b, "s", part, &[x]).expect("slice");
+                let op = if max {
+                    Op::MaxPool { window }
+                } else {
+                    Op::AvgPool { window }
+                };
+                put(b, "p", op, &[x]).expect("pool");
+            });
+            agree(g, 1, 2, 11);
+        }
+    }
+}
+
+/// A table behind each operator that rounds is applied at once; joins of operands that are cut differently.
+#[test]
+fn tables_and_joins() {
+    let mut r = Rng(4);
+    let rows = r.rows(6, 8, (5, 6));
+    let g = graph(tensor(DType::I8, &[4, 8], -128, 127), |b, x| {
+        let w = b.weights(DType::I8, &rows).expect("weights");
+        let clamp = out(0, DType::I8, -90, 120);
+        let op = Op::Linear {
+            weights: w,
+            out: clamp,
+        };
+        let y = put(b, "l", op, &[x]).expect("linear");
+        let square: Vec<i32> = (-128..128).map(|v| v * v / 200 - 20).collect();
+        let table = b.table(DType::I8, &square).expect("a table");
+        let y = put(b, "f", Op::Lookup { table }, &[y]).expect("lookup");
+        let op = Op::Requant {
+            out: out(-2, DType::I16, -300, 200),
+        };
+        let z = put(b, "r", op, &[y]).expect("requant");
+        let wide: Vec<i32> = (-32768..32768).map(|v| v / 3).collect();
+        let table = b.table(DType::I16, &wide).expect("a table");
+        let z = put(b, "g", Op::Lookup { table }, &[z]).expect("lookup");
+        let split = |b: &mut GraphBuilder, name: &str, x, shape: &[u32]| {
+            let shape = shape.iter().map(|n| Dim::Fixed(*n)).collect();
+            put(b, name, Op::Reshape { shape }, &[x]).expect("reshape")
+        };
+        let turned = put(b, "t", Op::Transpose { perm: vec![1, 0] }, &[z]).expect("transpose");
+        let turned = split(b, "u", turned, &[24]);
+        let flat = split(b, "v", z, &[24]);
+        let both = put(b, "c", Op::Concat { axis: 0 }, &[turned, flat]).expect("concat");
+        let part = Op::Slice {
+            axis: 0,
+            start: 0,
+            len: 5,
+        };
+        let part = put(b, "s", part, &[both]).expect("slice");
+        put(b, "d", Op::Concat { axis: 0 }, &[part, both]).expect("concat");
+    });
+    agree(g, 1, 2, 6);
 }

@@ -13,10 +13,7 @@ use crate::{
     Input, Mode, Proof, ProvingKey, VerifyError,
     field::EF,
     oracle::{Violation, violations},
-    plan::{
-        Cell, Plan, Table, Tables,
-        expr::{ColumnId, Operand, Read, Term},
-    },
+    plan::{Cell, Plan, Table, Tables, builder::LIES, expr::ColumnId},
     prove,
     prover::{Tamper, prove_tampered},
     verifier::{Check, OFF},
@@ -332,10 +329,6 @@ fn each_constraint_alone_stops_some_lie() {
     let s = setting();
     let mut alone: BTreeSet<(u32, &'static str)> = BTreeSet::new();
     let mut tables: BTreeSet<ColumnId> = BTreeSet::new();
-    let column = |read: &Read| match read.operand {
-        Operand::Column(id) => Some(id),
-        _ => None,
-    };
     let mut note = |plan: &Plan, data: &[Vec<i32>]| {
         if let [one] = &violations(plan, s.key.graph.consts(), data)[..] {
             match one {
@@ -397,59 +390,16 @@ fn each_constraint_alone_stops_some_lie() {
             }
         }
     }
-    // a value one lower or higher with the slack, and the distances to the bounds, that make up for it
-    for relation in s
-        .plan
-        .relations
-        .iter()
-        .filter(|r| r.label.ends_with("only at its end"))
+    // a clamped value one lower or higher, with all that follows from it, and the statement says the wrong output too
+    for (claim, at) in ["clamped", "quotient"]
+        .into_iter()
+        .flat_map(|c| (0..64).map(move |at| (c, at)))
     {
-        let Some(Term::Product { a: slack, b: y, .. }) = relation.terms.last() else {
-            continue;
-        };
-        let step = if relation.label.starts_with("above") {
-            -1
-        } else {
-            1
-        };
-        let bounds = |label: &str| {
-            let same = s
-                .plan
-                .relations
-                .iter()
-                .filter(|r| r.node == relation.node && r.label == label);
-            same.filter_map(|r| match &r.terms[0] {
-                Term::Linear { view, .. } => view
-                    .terms
-                    .get(y.terms.len())
-                    .and_then(|(_, read)| column(read)),
-                _ => None,
-            })
-            .next()
-        };
-        let mut moves = vec![
-            (column(&y.terms[0].1), step),
-            (column(&slack.terms[0].1), 1),
-        ];
-        moves.push((bounds("at least the lower bound"), step));
-        moves.push((bounds("at most the upper bound"), -step));
-        let moves: Vec<(ColumnId, i32)> = moves
-            .into_iter()
-            .filter_map(|(c, d)| c.map(|c| (c, d)))
-            .collect();
-        for at in 0..s.outputs.len() {
-            let mut data = s.data.clone();
-            if relation.node != 5 {
-                continue;
-            }
-            moves.iter().for_each(|(c, d)| data[*c][at] += d);
-            // the statement says the wrong output too
-            let mut said = s.outputs.clone();
-            match said.get_mut(at) {
-                Some(v) if relation.node == 5 => *v += step,
-                _ => continue,
-            }
-            note(&with_outputs(&s.plan, said), &data);
+        for (node, step) in (0..s.key.graph.nodes().len() as u32).flat_map(|n| [(n, 1), (n, -1)]) {
+            LIES.set(vec![(claim, Some(node), at, step)]);
+            let lie = compiled(&s.key, &s.inputs);
+            LIES.set(Vec::new());
+            note(&lie.plan, &lie.data.expect("cells"));
         }
     }
     // a quotient one lower where the clamp hides it, with a remainder that makes up for it; a loser of a pool one higher
@@ -492,13 +442,15 @@ fn each_constraint_alone_stops_some_lie() {
     let mut other = s.outputs.clone();
     other[0] += 1;
     note(&with_outputs(&s.plan, other), &s.data);
-    let labels = |all: &BTreeSet<(u32, &'static str)>| {
-        all.iter().map(|(_, l)| *l).collect::<BTreeSet<&str>>()
+    let relations: BTreeSet<(u32, &'static str)> =
+        s.plan.relations.iter().map(|r| (r.node, r.label)).collect();
+    // a gadget is the same in all nodes
+    let kinds = |all: &BTreeSet<(u32, &'static str)>| -> BTreeSet<&'static str> {
+        all.iter().map(|(_, label)| *label).collect()
     };
-    let relations = s.plan.relations.iter().map(|r| (r.node, r.label)).collect();
     assert_eq!(
-        labels(&alone),
-        labels(&relations),
+        kinds(&alone),
+        kinds(&relations),
         "relations that stop a lie that nothing else stops"
     );
     // of the lookups: ranges of limbs, ranges that depend on the row, functions

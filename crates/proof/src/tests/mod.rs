@@ -3,6 +3,7 @@
 mod encoder;
 mod hostile;
 mod language;
+mod lies;
 mod malicious;
 mod operators;
 mod sizes;
