@@ -9,11 +9,13 @@ use alloy_primitives::B256;
 use assay_abi::{CLAIMS, DISPUTES, IClaims, IDisputes, IModels, MODELS, claim_context};
 use assay_engine::EngineOptions;
 use assay_gateway::Running;
-use assay_operator::{DefendBy, HonestModel, Ledger, OperatorConfig, ProofState};
+use assay_graph::Sampling;
+use assay_operator::{DefendBy, HonestModel, LanguageModel, Ledger, OperatorConfig, ProofState};
 use assay_proof::{Key, Proof, ProvingKey, verify};
 use assay_receipt::{Bundle, ProofFile, Status, verify_bundle};
 use assay_wallet::dev_key;
 use serde_json::json;
+use support::network::language::{Call, prompt, sampling, speaker};
 use support::{
     MODEL, Network, POOR, RICH, Reply, block, config, embed, get, perceptron, post_as, start,
 };
@@ -265,5 +267,42 @@ async fn a_challenge_is_answered_by_a_proof() {
             .unwrap();
         network.wait_for(claim_id, &[3]);
         assert!(is_proven(&network, claim_id));
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_no_proof_rule_is_refused_with_the_reason() {
+    let graph = speaker(5, 1);
+    let planned = ProvingKey::direct(Arc::clone(&graph)).map(drop);
+    let model = LanguageModel::new(Arc::clone(&graph), EngineOptions::default()).unwrap();
+    let network = Network::with_model(graph, Box::new(model), |_| ()).await;
+    let url = network.operator.as_ref().unwrap().url();
+    let refused = |claim: B256| {
+        let url = format!("{url}/v1/receipts/{claim}/prove");
+        let mut reply = support::agent().post(&url).send_empty().unwrap();
+        let status = reply.status().as_u16();
+        (status, reply.body_mut().read_to_string().unwrap())
+    };
+    block(|| {
+        // Where a seed decides.
+        let drawn = Call::new(prompt(7), sampling(5)).answer(&network);
+        let (status, words) = refused(drawn.claim_id);
+        assert_eq!(status, 422, "{words}");
+        assert!(words.contains("only greedy answers"), "{words}");
+        // Where a number of the model does not fit.
+        let greedy = Sampling {
+            max_out: 5,
+            temperature: 0,
+            ..Sampling::default()
+        };
+        let answer = Call::new(prompt(7), greedy).salted(9).answer(&network);
+        let (status, words) = refused(answer.claim_id);
+        match planned {
+            Ok(()) => assert_eq!(status, 202, "{words}"),
+            Err(error) => {
+                assert_eq!(status, 422, "{words}");
+                assert!(words.contains(&error.to_string()), "{words}");
+            }
+        }
     });
 }

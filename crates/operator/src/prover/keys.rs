@@ -18,6 +18,8 @@ pub(crate) struct Keys {
     known: Mutex<Known>,
     /// Held while a key is made: one at a time.
     making: Mutex<()>,
+    /// Whether models can be planned, of those whose key was not made.
+    plans: Mutex<HashMap<B256, Result<(), String>>>,
 }
 
 #[derive(Default)]
@@ -46,12 +48,29 @@ impl Keys {
             limit,
             known: Mutex::default(),
             making: Mutex::default(),
+            plans: Mutex::default(),
         }
     }
 
     /// Id of the model's key or why it has none; `None` before anyone asked for it.
     pub(crate) fn verdict(&self, model_id: B256) -> Option<Result<B256, String>> {
         self.known.lock().verdicts.get(&model_id).cloned()
+    }
+
+    /// Whether the model has proofs, without making its key. Callers wait for each other.
+    ///
+    /// # Errors
+    /// Why the model is not provable, in words.
+    pub(crate) fn plan(&self, model_id: B256, graph: &Arc<Graph>) -> Result<(), String> {
+        if let Some(verdict) = self.verdict(model_id) {
+            return verdict.map(drop);
+        }
+        let mut plans = self.plans.lock();
+        let plan = plans.entry(model_id).or_insert_with(|| {
+            let plan = ProvingKey::direct(Arc::clone(graph));
+            plan.map(drop).map_err(|error| error.to_string())
+        });
+        plan.clone()
     }
 
     /// The model's key, made if it is not here. Takes seconds for large models; callers wait for each other.
@@ -83,11 +102,6 @@ impl Keys {
             known.kept.push((model_id, key.clone(), bytes));
         }
         made
-    }
-
-    /// Notes that a model has no proofs here.
-    pub(crate) fn refuse(&self, model_id: B256, reason: String) {
-        self.known.lock().verdicts.insert(model_id, Err(reason));
     }
 }
 

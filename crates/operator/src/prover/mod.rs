@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 
 use alloy_primitives::B256;
 use assay_abi::claim_context;
-use assay_proof::{Input, Step, prove, verify};
+use assay_graph::{Graph, Sampling, Structure};
+use assay_proof::{Input, ProvingKey, Step, prove, verify};
 use assay_receipt::{ProofFile, Tier};
 use parking_lot::{Condvar, Mutex};
 use serde::Serialize;
@@ -95,6 +96,8 @@ pub(crate) struct ProofStatus {
 struct Line {
     urgent: VecDeque<B256>,
     waiting: VecDeque<B256>,
+    /// Models whose key is wanted.
+    keys: VecDeque<B256>,
     /// The one that is being made, and its step.
     now: Option<(B256, Option<Step>)>,
 }
@@ -176,15 +179,30 @@ impl Prover {
         self.registered.lock().insert(model_id, found);
     }
 
-    fn next(&self) -> Option<B256> {
+    fn next(&self) -> Option<Work> {
         let mut line = self.line.lock();
-        if line.urgent.is_empty() && line.waiting.is_empty() {
+        if line.urgent.is_empty() && line.waiting.is_empty() && line.keys.is_empty() {
             self.wake.wait_for(&mut line, LOOK);
         }
         let next = line.urgent.pop_front();
+        if next.is_none()
+            && let Some(model_id) = line.keys.pop_front()
+        {
+            return Some(Work::Key(model_id));
+        }
         let next = next.or_else(|| line.waiting.pop_front())?;
         line.now = Some((next, None));
-        Some(next)
+        Some(Work::Proof(next))
+    }
+
+    /// Has the key of a model made: the chain has one, to be compared.
+    fn want_key(&self, model_id: B256) {
+        let mut line = self.line.lock();
+        if !line.keys.contains(&model_id) {
+            line.keys.push_back(model_id);
+        }
+        drop(line);
+        self.wake.notify_one();
     }
 
     fn step(&self, step: Step) {
@@ -192,6 +210,14 @@ impl Prover {
             *at = Some(step);
         }
     }
+}
+
+/// What the prover's thread does next.
+enum Work {
+    /// The key of a model.
+    Key(B256),
+    /// The proof of an answer.
+    Proof(B256),
 }
 
 /// A proof with what it cost.
@@ -204,7 +230,7 @@ impl Shared {
     /// Notes that a proof is wanted. The same receipt again gets the same proof.
     ///
     /// # Errors
-    /// [`NoProof`]. Takes as long as making the model's key, the first time.
+    /// [`NoProof`]. Takes as long as planning the model, the first time.
     pub(crate) fn ask_proof(&self, claim_id: B256) -> Result<ProofStatus, NoProof> {
         if !self.config.proofs.offered {
             return Err(NoProof::Off);
@@ -214,7 +240,20 @@ impl Shared {
         if matches!(job.state, JobState::Rejected { .. }) {
             return Err(NoProof::Rejected);
         }
-        self.provable(job.receipt.model_id)
+        if let Some(sampling) = sampling_of(&job).map_err(NoProof::NotProvable)?
+            && !is_plain(&sampling)
+        {
+            let reason = "only greedy answers without penalties, bias and grammar are proven";
+            return Err(NoProof::NotProvable(reason.into()));
+        }
+        let model = self.models.get(&job.receipt.model_id);
+        model
+            .ok_or_else(|| "the model is not served here any more".to_owned())
+            .and_then(|model| {
+                self.prover
+                    .keys
+                    .plan(model.model_id(), graph_of(model.as_ref())?)
+            })
             .map_err(NoProof::NotProvable)?;
         self.queue_proof(claim_id, false)?;
         self.proof_status(claim_id)
@@ -290,31 +329,15 @@ impl Shared {
         Ok(status)
     }
 
-    /// Id of the model's proof key.
-    ///
-    /// # Errors
-    /// Why it has none, in words.
-    pub(crate) fn provable(&self, model_id: B256) -> Result<B256, String> {
-        if let Some(verdict) = self.prover.keys.verdict(model_id) {
-            return verdict;
-        }
-        let model = self.models.get(&model_id);
-        let model = model.ok_or("the model is not served here")?;
-        let verdict = self.proving_key(model.as_ref());
-        verdict.map(|key| B256::from(key.key().id()))
+    fn proving_key(&self, model: &dyn ModelRunner) -> Result<ProvingKey, String> {
+        let key = self.prover.keys.get(model.model_id(), graph_of(model)?);
+        key.inspect_err(|reason| {
+            let model_id = model.model_id();
+            tracing::info!(target: "assay::operator", %model_id, %reason, "model is not provable");
+        })
     }
 
-    fn proving_key(&self, model: &dyn ModelRunner) -> Result<assay_proof::ProvingKey, String> {
-        let refusal = match (model.language(), model.graph()) {
-            (Some(_), _) => "answers that are sampled are not proven by this operator yet",
-            (None, None) => "the model's graph is not at hand",
-            (None, Some(graph)) => return self.prover.keys.get(model.model_id(), graph),
-        };
-        self.prover.keys.refuse(model.model_id(), refusal.into());
-        Err(refusal.into())
-    }
-
-    /// The prover's thread: makes the keys of all models, then what is in the line.
+    /// The prover's thread: makes the keys of models, then what is in the line. Keys of language models are large, so they are made when they are needed.
     pub(crate) fn prove_all(&self) {
         let pool = match pool::quiet(self.config.proofs.threads) {
             Ok(pool) => pool,
@@ -323,26 +346,24 @@ impl Shared {
                 return;
             }
         };
-        for model in self.models.values() {
-            if self.stopped() {
-                return;
-            }
-            let model_id = model.model_id();
-            match pool.install(|| self.provable(model_id)) {
-                Ok(key_id) => {
-                    tracing::info!(target: "assay::operator", %model_id, %key_id, "model is provable");
-                }
-                Err(reason) => {
-                    tracing::info!(target: "assay::operator", %model_id, %reason, "model is not provable");
-                }
-            }
+        for model in self.models.values().filter(|m| m.language().is_none()) {
+            self.prover.want_key(model.model_id());
         }
         while !self.stopped() {
-            let Some(claim_id) = self.prover.next() else {
-                continue;
-            };
-            self.prove_next(claim_id, &pool);
-            self.prover.line.lock().now = None;
+            match self.prover.next() {
+                None => {}
+                Some(Work::Key(model_id)) => {
+                    if let Some(model) = self.models.get(&model_id) {
+                        // Told there; whoever needs it asks again.
+                        let made = || pool.install(|| self.proving_key(model.as_ref()).map(drop));
+                        let _ = catch_unwind(AssertUnwindSafe(made));
+                    }
+                }
+                Some(Work::Proof(claim_id)) => {
+                    self.prove_next(claim_id, &pool);
+                    self.prover.line.lock().now = None;
+                }
+            }
         }
     }
 
@@ -384,14 +405,7 @@ impl Shared {
         let model = self.models.get(&model_id);
         let model = model.ok_or("the model is not served here any more")?;
         let key = self.proving_key(model.as_ref())?;
-        let structure = model.structure();
-        let ty = structure.types.first().ok_or("the model takes no input")?;
-        let tensor = input_tensor(ty, structure.header.max_seq, &job.input)?;
-        let input = Input {
-            tensor,
-            out: 1,
-            sampling: None,
-        };
+        let input = run_of(model.structure(), job)?;
         let context = claim_context(self.domain.chain_id, job.receipt.body_id());
         let begin = Instant::now();
         let proof = prove(&key, &[input], &context, &mut |step| {
@@ -439,6 +453,42 @@ impl Shared {
         })?;
         Ok(file.proof)
     }
+}
+
+/// The graph that is proven.
+fn graph_of(model: &dyn ModelRunner) -> Result<&Arc<Graph>, String> {
+    let graph = model.graph();
+    graph.ok_or_else(|| "the model's graph is not at hand".to_owned())
+}
+
+/// How an answer was sampled, if it was.
+fn sampling_of(job: &Job) -> Result<Option<Sampling>, String> {
+    let sampling = job.sampling.as_ref().map(|bytes| Sampling::decode(bytes));
+    sampling.transpose().map_err(|error| error.to_string())
+}
+
+/// Whether every token is the likeliest one of the model's own distribution.
+fn is_plain(sampling: &Sampling) -> bool {
+    sampling.is_greedy()
+        && !sampling.has_penalties()
+        && !sampling.is_masked()
+        && sampling.bias.is_empty()
+}
+
+/// The run of an answer: its input, or prompt and answer without its last token.
+fn run_of(structure: &Structure, job: &Job) -> Result<Input, String> {
+    let ty = structure.types.first().ok_or("the model takes no input")?;
+    let mut input = job.input.to_vec();
+    let sampling = sampling_of(job)?;
+    if sampling.is_some() {
+        let fed = job.output.len().saturating_sub(ty.dtype.size());
+        input.extend_from_slice(job.output.get(..fed).unwrap_or_default());
+    }
+    Ok(Input {
+        tensor: input_tensor(ty, structure.header.max_seq, &input)?,
+        out: job.receipt.n_out,
+        sampling,
+    })
 }
 
 /// Whether an answer must be proven on the chain before its window ends.

@@ -52,8 +52,16 @@ impl ProofWork {
         }
         self.looked = Some(Instant::now());
         for model_id in shared.models.keys() {
-            let Some(Ok(own)) = shared.prover.keys.verdict(*model_id) else {
-                continue;
+            let own = match shared.prover.keys.verdict(*model_id) {
+                Some(Ok(own)) => own,
+                Some(Err(_)) => continue,
+                None => {
+                    let call = IModels::proofKeyCall { modelId: *model_id };
+                    if shared.client.call(MODELS, &call)?.keyId != B256::ZERO {
+                        shared.prover.want_key(*model_id);
+                    }
+                    continue;
+                }
             };
             if shared.prover.registered(*model_id) != Some(Registered::Usable) {
                 let found = compare(shared, *model_id, own)?;
@@ -211,7 +219,10 @@ impl Shared {
         if !self.config.proofs.offered {
             return Err(refuse("this operator offers no proofs".into()));
         }
-        let own = self.provable(model_id).map_err(refuse)?;
+        let own = match self.prover.keys.verdict(model_id) {
+            Some(own) => own.map_err(refuse)?,
+            None => return Err(refuse("no proof key of it was made here yet".into())),
+        };
         match self.prover.registered(model_id) {
             Some(Registered::Usable) => Ok(own),
             Some(Registered::Waiting) => Err(refuse(
