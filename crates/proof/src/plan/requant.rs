@@ -118,12 +118,13 @@ impl Builder {
             )
         } else if as_table {
             // one table for each shift: its domain is what that shift can leave, so that 2^k·h can't wrap
+            let mut domains = Vec::with_capacity(ks.len());
             for k in &ks {
-                let (a, z) = bounds(*k);
-                self.fits(reach(within(*k), *k, a, z))?;
+                domains.push((*k, self.domain(within(*k), *k, function.is_none())?));
             }
             let tables = shifts.tables(|k| {
-                let (a, z) = bounds(k);
+                let found = domains.iter().find(|d| d.0 == k);
+                let (a, z) = found.map_or((0, 0), |d| d.1);
                 let values = (a..=z).map(value_of).collect();
                 Choice {
                     table: self.table(Table::Function {
@@ -189,6 +190,21 @@ impl Builder {
             hi: z,
             ..result
         })
+    }
+
+    /// Quotients by 2^k that a table of a function of them holds; of a `shared` function up to powers of two, so that few tables serve many columns.
+    ///
+    /// # Errors
+    /// [`PlanError::Range`] where such a quotient can wrap.
+    fn domain(&self, within: (i64, i64), k: i64, shared: bool) -> Result<(i64, i64), PlanError> {
+        let (a, z) = (rounded(within.0, k), rounded(within.1, k));
+        let len = ((z + 1).max(-a).max(1) as u64).next_power_of_two() as i64;
+        let wide = (if a < 0 { -len } else { 0 }, len - 1);
+        if shared && len <= 1 << 13 && self.fits(reach(within, k, wide.0, wide.1)).is_ok() {
+            return Ok(wide);
+        }
+        self.fits(reach(within, k, a, z))?;
+        Ok((a, z))
     }
 
     /// A function, given by its values from `first` on, of a value in `[a, z]`; the value itself without one.
