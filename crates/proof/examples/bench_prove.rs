@@ -1,9 +1,9 @@
-//! Proves a run of a graph file and says what it cost: `bench_prove GRAPH [--seq N] [--runs N] [--direct]`.
+//! Proves a run of a graph file and says what it cost: `bench_prove GRAPH [--seq N | --tokens ID,ID,…] [--runs N] [--repeat N] [--direct]`. Language models answer greedily with one token.
 #![allow(clippy::print_stdout, reason = "a tool for people")]
 
 use std::{sync::Arc, time::Instant};
 
-use assay_graph::{Data, Graph, Tensor};
+use assay_graph::{Data, Graph, Sampling, Tensor};
 use assay_proof::{Input, ProvingKey, prove, verify, verify_direct};
 
 fn cpu_seconds() -> f64 {
@@ -49,7 +49,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let direct = args.iter().any(|a| a == "--direct");
     let graph = Arc::new(Graph::from_bytes(&std::fs::read(path)?)?);
     let ty = graph.input_type().ok_or("no input")?.clone();
-    let seq = option("--seq").unwrap_or(1) as u32;
+    let tokens = args.iter().position(|a| a == "--tokens");
+    let tokens: Option<Vec<i32>> = tokens
+        .and_then(|i| args.get(i + 1))
+        .map(|list| list.split(',').map(str::parse).collect())
+        .transpose()?;
+    let seq = match &tokens {
+        Some(tokens) => tokens.len() as u32,
+        None => option("--seq").unwrap_or(1) as u32,
+    };
+    let generative = graph.structure().is_generative();
     let dims = ty.dims(seq);
     let n: usize = dims.iter().product();
     let runs = option("--runs").unwrap_or(1);
@@ -63,12 +72,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let mut inputs = Vec::new();
     for _ in 0..runs {
-        let values: Vec<i32> = (0..n).map(|_| draw()).collect();
+        let values = match &tokens {
+            Some(tokens) => tokens.clone(),
+            None => (0..n).map(|_| draw()).collect(),
+        };
         let data = Data::from_i32(ty.dtype, &values).ok_or("range")?;
         inputs.push(Input {
             tensor: Tensor::new(dims.clone(), data)?,
             out: 1,
-            sampling: None,
+            sampling: generative.then(Sampling::default),
         });
     }
     let (t, c) = (Instant::now(), cpu_seconds());
