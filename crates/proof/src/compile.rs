@@ -27,7 +27,7 @@ pub(crate) struct Source<'a> {
     pub(crate) inputs: Arc<Vec<i32>>,
     /// Outputs of all runs; a prover may leave them out to learn them.
     pub(crate) outputs: Option<Arc<Vec<i32>>>,
-    /// Nodes of a language model that are not planned as calm ones, see [`Limits`]; ascending. Nodes of other models never are.
+    /// Nodes that are not planned as calm ones, see [`Limits`]; ascending.
     pub(crate) restless: &'a [u32],
 }
 
@@ -46,6 +46,26 @@ pub(crate) struct Compiled {
 }
 
 impl Source<'_> {
+    /// Plans for a prover, who learns from the run which nodes are not calm: nodes are planned as calm ones until the run shows otherwise. Returns those nodes too.
+    pub(crate) fn settle(&self, facts: &Facts) -> Result<(Compiled, Vec<u32>), PlanError> {
+        let mut restless = self.restless.to_vec();
+        loop {
+            let source = Source {
+                inputs: Arc::clone(&self.inputs),
+                outputs: self.outputs.clone(),
+                restless: &restless,
+                ..*self
+            };
+            let mut compiled = source.compile(facts.clone(), true)?;
+            if compiled.restless.is_empty() {
+                return Ok((compiled, restless));
+            }
+            restless.append(&mut compiled.restless);
+            restless.sort_unstable();
+            restless.dedup();
+        }
+    }
+
     /// Builds the plan; `prover` computes the columns' cells too.
     pub(crate) fn compile(&self, facts: Facts, prover: bool) -> Result<Compiled, PlanError> {
         let Structure {
@@ -70,9 +90,8 @@ impl Source<'_> {
             outputs: self.outputs.clone(),
             values: Vec::with_capacity(nodes.len()),
         };
-        let generative = self.structure.is_generative();
         for (i, node) in nodes.iter().enumerate() {
-            b.limits.calm = generative && self.restless.binary_search(&(i as u32)).is_err();
+            b.limits.calm = self.restless.binary_search(&(i as u32)).is_err();
             let value = match &node.op {
                 Op::Input { ty } => {
                     check_inputs(&self.inputs, ty, self)?;

@@ -45,7 +45,7 @@ pub struct Statement {
     pub seq: u32,
     /// Positions that answer.
     pub out: u32,
-    /// Nodes of a language model, ascending, in which a clamp acts or a carry is long: those of other nodes need fewer cells. A matter of the proof's form, not of what it says.
+    /// Nodes, ascending, in which a clamp acts or a carry is long: those of other nodes need fewer cells. A matter of the proof's form, not of what it says.
     pub restless: Vec<u32>,
     /// At least one.
     pub runs: Vec<Run>,
@@ -219,11 +219,7 @@ impl Statement {
                 ),
             ));
         }
-        let most = if structure.is_generative() {
-            structure.nodes.len()
-        } else {
-            0
-        };
+        let most = structure.nodes.len();
         let order = self.restless.windows(2).all(|w| w[0] < w[1]);
         if !order || self.restless.last().is_some_and(|n| *n as usize >= most) {
             return Err(wrong("nodes", "there are no such nodes".into()));

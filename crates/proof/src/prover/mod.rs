@@ -375,27 +375,11 @@ pub(crate) fn prove_tampered(
         outputs: outputs.map(Arc::new),
         restless: &[],
     };
-    let facts = || Facts::Replay {
+    let facts = Facts::Replay {
         facts: Arc::clone(&key.key.facts),
         next: 0,
     };
-    // nodes are calm until the run shows otherwise
-    let mut restless: Vec<u32> = Vec::new();
-    let compiled = loop {
-        let mut compiled = compile::Source {
-            restless: &restless,
-            inputs: Arc::clone(&source.inputs),
-            outputs: source.outputs.clone(),
-            ..source
-        }
-        .compile(facts(), true)?;
-        if compiled.restless.is_empty() {
-            break compiled;
-        }
-        restless.append(&mut compiled.restless);
-        restless.sort_unstable();
-        restless.dedup();
-    };
+    let (compiled, restless) = source.settle(&facts)?;
     let Compiled {
         plan,
         data,

@@ -45,6 +45,11 @@ pub(crate) fn inputs(graph: &Graph, seq: u32, runs: usize, seed: u64) -> Vec<Inp
 
 /// The prover's plan and columns.
 pub(crate) fn compiled(key: &ProvingKey, inputs: &[Input]) -> Compiled {
+    compiled_with(key, inputs, &[])
+}
+
+/// The plan and columns where at least these nodes are not planned as calm ones.
+fn compiled_with(key: &ProvingKey, inputs: &[Input], restless: &[u32]) -> Compiled {
     let seq = eval::check_input(&key.graph, &inputs[0].tensor).expect("legal");
     let source = Source {
         structure: &key.key.structure,
@@ -56,17 +61,13 @@ pub(crate) fn compiled(key: &ProvingKey, inputs: &[Input]) -> Compiled {
         },
         inputs: Arc::new(inputs.iter().flat_map(|i| i.tensor.data.to_i32()).collect()),
         outputs: None,
-        restless: &[],
+        restless,
     };
-    source
-        .compile(
-            Facts::Replay {
-                facts: Arc::clone(&key.key.facts),
-                next: 0,
-            },
-            true,
-        )
-        .expect("plans")
+    let facts = Facts::Replay {
+        facts: Arc::clone(&key.key.facts),
+        next: 0,
+    };
+    source.settle(&facts).expect("plans").0
 }
 
 /// Definition = columns; oracle content; proof verifies in both modes. Returns the proof.
@@ -91,8 +92,13 @@ pub(crate) fn agree(graph: Graph, seq: u32, runs: usize, seed: u64) -> (ProvingK
         Some(&want),
         "columns follow the definition"
     );
-    let data = compiled.data.expect("cells");
-    assert_eq!(oracle::check(&compiled.plan, graph.consts(), &data), Ok(()));
+    // with the clamps that the run does not need, too
+    let every: Vec<u32> = (0..graph.nodes().len() as u32).collect();
+    for compiled in [compiled, compiled_with(&bare, &inputs, &every)] {
+        assert_eq!(compiled.outputs.as_deref(), Some(&want));
+        let data = compiled.data.expect("cells");
+        assert_eq!(oracle::check(&compiled.plan, graph.consts(), &data), Ok(()));
+    }
     let key = ProvingKey::new(Arc::clone(&graph)).expect("a key");
     let proof = prove(&key, &inputs, b"context", &mut |_| {}).expect("a proof");
     verify(key.key(), &proof).expect("verifies");
