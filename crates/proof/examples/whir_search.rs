@@ -24,7 +24,11 @@ use p3_field::{BasedVectorSpace, PrimeCharacteristicRing};
 
 use field::{EF, F};
 use params::{MAX_LOG, MIN_LOG, POW_BITS, Row, Side, TERM_BITS, row};
-use pcs::{codec, sponge, whir::Scheme};
+use pcs::{
+    codec, hiding, sponge,
+    trees::{COMPONENT_LOG, COMPONENTS, Oracle, SOURCES},
+    whir::Scheme,
+};
 use transcript::Transcript;
 
 fn main() {
@@ -163,15 +167,14 @@ fn run(
     let value = value.iter().zip(cells).map(|(w, c)| *w * *c).sum();
     let cells = cells.to_vec();
     let start = clock();
-    let data = scheme.commit(cells);
+    let (root, data) = scheme.commit(cells);
     let committed = clock();
-    let root = data.root();
     let mut challenger = sponge::fork(&mut Transcript::new(b"bench"));
     let bytes = codec::write(&row, &scheme.open(data, point, &mut challenger)?)?;
     let opened = clock();
     let mut challenger = sponge::fork(&mut Transcript::new(b"bench"));
-    let proof = codec::read(&row, value, &bytes).ok()?;
-    let valid = scheme.verify(&row, root, point, &proof, &mut challenger);
+    let proof = codec::read(&row, None, value, &bytes).ok()?;
+    let valid = scheme.verify(&row, &Oracle::Tree(root), point, &proof, &mut challenger);
     let verified = clock();
     assert!(valid, "an honest opening");
     Some(Run {
@@ -186,13 +189,15 @@ struct Estimate {
     bytes: f64,
     commit: f64,
     open: f64,
+    /// Share of the cells that have to be random.
+    random: f64,
     rates: Vec<u8>,
     folds: Vec<u8>,
 }
 
 fn search(log: usize, limit: f64) {
     let mut found = Vec::new();
-    walk(log, &mut |e| found.push(e));
+    walk(log, false, &mut |e| found.push(e));
     found.sort_by(|a, b| (a.commit + a.open).total_cmp(&(b.commit + b.open)));
     let mut bytes = limit;
     println!("    bytes  seconds  rates folds (estimates)");
@@ -206,25 +211,36 @@ fn search(log: usize, limit: f64) {
 }
 
 fn best(max: usize) {
-    for (side, share) in [(Side::Weights, 0.25), (Side::Witness, 1.0)] {
+    for (side, share, least, long) in [
+        (Side::Weights, 0.25, MIN_LOG, 24),
+        (Side::Witness, 1.0, MIN_LOG, 25),
+        (Side::Hidden, 1.0, hiding::MIN_LOG, 23),
+    ] {
         println!("{}", side.name());
-        for log in MIN_LOG..=max {
-            // the rest of a proof takes time, too
-            let score = |e: &Estimate| e.bytes * (e.commit * share + e.open + 0.002).powf(0.3);
+        for log in least..=max {
+            // the rest of a proof takes time, too; of a hidden vector, the random cells are no use for it
+            let score = |e: &Estimate| {
+                let share = share / (1.0 - e.random);
+                e.bytes * (e.commit * share + e.open + 0.002).powf(0.3) / (1.0 - e.random)
+            };
             let mut best: Option<Estimate> = None;
-            // the codeword of a long vector is most of the memory
-            let long = log >= if side == Side::Weights { 24 } else { 25 };
-            walk(log, &mut |e| {
-                if long && e.rates[0] > 1 {
+            walk(log, side == Side::Hidden, &mut |e| {
+                // the codeword of a long vector is most of the memory
+                if log >= long && e.rates[0] > 1 || e.random > 0.5 {
                     return;
                 }
                 if best.as_ref().is_none_or(|b| score(&e) < score(b)) {
                     best = Some(e);
                 }
             });
-            let Some(e) = best else { continue };
+            let Some(mut e) = best else { continue };
+            let mut cells = log;
+            if side == Side::Hidden {
+                e.folds[0] += COMPONENT_LOG as u8;
+                cells += COMPONENT_LOG;
+            }
             println!(
-                "    new({log}, &{:?}, &{:?}, &[], &[], &[], 0), // {:.0} bytes {:.4} s",
+                "    new({cells}, &{:?}, &{:?}, &[], &[], &[], 0), // {:.0} bytes {:.4} s",
                 e.rates,
                 e.folds,
                 e.bytes,
@@ -235,14 +251,15 @@ fn best(max: usize) {
 }
 
 /// Visits the choices for a size.
-fn walk(log: usize, visit: &mut dyn FnMut(Estimate)) {
+fn walk(log: usize, hidden: bool, visit: &mut dyn FnMut(Estimate)) {
     for rate in 1..=4 {
-        extend(log, log, &mut vec![rate], &mut Vec::new(), visit);
+        extend(log, hidden, log, &mut vec![rate], &mut Vec::new(), visit);
     }
 }
 
 fn extend(
     log: usize,
+    hidden: bool,
     left: usize,
     rates: &mut Vec<u8>,
     folds: &mut Vec<u8>,
@@ -255,11 +272,11 @@ fn extend(
         }
         folds.push(fold as u8);
         if left - fold <= 6 {
-            visit(estimate(log, rates, folds));
+            visit(estimate(log, hidden, rates, folds));
         } else {
             for next in rate..=(rate + 2).min(6) {
                 rates.push(next as u8);
-                extend(log, left - fold, rates, folds, visit);
+                extend(log, hidden, left - fold, rates, folds, visit);
                 rates.pop();
             }
         }
@@ -267,9 +284,10 @@ fn extend(
     }
 }
 
-fn estimate(log: usize, rates: &[u8], folds: &[u8]) -> Estimate {
+/// Of a hidden vector, the size and the folds are those of the committed cells, not of their components.
+fn estimate(log: usize, hidden: bool, rates: &[u8], folds: &[u8]) -> Estimate {
     let mut left = log;
-    let (mut bytes, mut commit, mut ns) = (0.0, 0.0, 0.0);
+    let (mut bytes, mut commit, mut ns, mut random) = (0.0, 0.0, 0.0, 0.0);
     for (i, (rate, fold)) in rates.iter().zip(folds).enumerate() {
         let (rate, fold) = (i32::from(*rate), usize::from(*fold));
         let per_query = -((1.0 + 0.5_f64.powi(rate)) / 2.0).log2();
@@ -277,7 +295,11 @@ fn estimate(log: usize, rates: &[u8], folds: &[u8]) -> Estimate {
         let leaves = left + rate as usize - fold;
         let total = (1_u64 << leaves) as f64;
         let queries = queries.min(total);
-        let cell = if i == 0 { 4.0 } else { 20.0 };
+        let (cell, trees) = match (i, hidden) {
+            (0, true) => (24.0, 2.0),
+            (0, false) => (4.0, 1.0),
+            _ => (20.0, 1.0),
+        };
         let missed = |n: f64| (1.0 - 1.0 / n).powf(queries);
         let all = queries == total;
         let distinct = if all {
@@ -289,7 +311,7 @@ fn estimate(log: usize, rates: &[u8], folds: &[u8]) -> Estimate {
         for level in 0..leaves {
             let nodes = (1_u64 << (leaves - level)) as f64;
             if !all {
-                bytes += 32.0 * nodes * (missed(nodes) - (1.0 - 2.0 / nodes).powf(queries));
+                bytes += trees * 32.0 * nodes * (missed(nodes) - (1.0 - 2.0 / nodes).powf(queries));
             }
         }
         bytes += 40.0 * fold as f64 + 42.0;
@@ -300,7 +322,13 @@ fn estimate(log: usize, rates: &[u8], folds: &[u8]) -> Estimate {
         if i == 0 {
             commit = (2.4 + faults) * words;
             // tables of 3^fold entries serve the first rounds
-            ns += 5.8 * cells + 200.0 * 3.0_f64.powi(fold as i32);
+            let mut opened = (cells, fold);
+            if hidden {
+                commit *= SOURCES as f64;
+                opened = (cells * COMPONENTS as f64, fold + COMPONENT_LOG);
+                random = (queries + 4.0) * (1 << fold) as f64 / cells;
+            }
+            ns += 5.8 * opened.0 + 200.0 * 3.0_f64.powi(opened.1 as i32);
         } else {
             ns += 32.0 * words + 15.0 * cells;
         }
@@ -312,6 +340,7 @@ fn estimate(log: usize, rates: &[u8], folds: &[u8]) -> Estimate {
         bytes,
         commit: commit * 1e-9,
         open: ns * 1e-9,
+        random,
         rates: rates.to_vec(),
         folds: folds.to_vec(),
     }

@@ -4,22 +4,30 @@
 //! in the last bit of a logarithm could split them. Therefore each row also states the outcome, and a derivation that differs from its row is refused. The encoding of openings and
 //! the budget use the pinned numbers only. The tests regenerate the table; `examples/whir_search.rs` is where the choices come from.
 
-/// Which of the two commitments. The sizes and uses differ, so may the rates.
+use crate::pcs::trees::COMPONENT_LOG;
+
+/// Which commitment. The sizes and uses differ, so may the rates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Side {
     /// The model's weights: committed once, opened in each proof.
     Weights,
     /// The columns of one proof.
     Witness,
+    /// The columns of one proof that hides them ([`crate::pcs::hiding`]).
+    Hidden,
 }
 
+/// Number of sides.
+pub(crate) const SIDES: usize = 3;
+
 impl Side {
-    /// The name used in errors and reports: `weights`, `witness`.
+    /// The name used in errors and reports: `weights`, `witness`, `hidden witness`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Weights => "weights",
             Self::Witness => "witness",
+            Self::Hidden => "hidden witness",
         }
     }
 }
@@ -79,13 +87,19 @@ impl Row<'_> {
     }
 }
 
-/// The row of a size, if the parameter set has one.
+/// The row of a size, if the parameter set has one. Those of [`Side::Hidden`] describe the vector that is opened, which has [`COMPONENTS`](crate::pcs::trees::COMPONENTS) cells for each
+/// committed one.
 pub(crate) fn row(side: Side, log: usize) -> Option<&'static Row<'static>> {
     let table = match side {
         Side::Weights => WEIGHTS,
         Side::Witness => WITNESS,
+        Side::Hidden => HIDDEN,
     };
-    table.iter().find(|row| usize::from(row.log) == log)
+    let cells = match side {
+        Side::Hidden => log + COMPONENT_LOG,
+        _ => log,
+    };
+    table.iter().find(|row| usize::from(row.log) == cells)
 }
 
 const fn new(
@@ -160,18 +174,40 @@ static WITNESS: &[Row<'static>] = &[
     new(27, &[1, 3, 3, 3, 3, 3], &[6, 4, 3, 3, 3, 2], &[222, 111, 111, 111, 111, 111], &[16, 16, 16, 16, 16, 16], &[0, 0, 0, 0, 0, 0, 0], 1055),
 ];
 
+#[rustfmt::skip]
+static HIDDEN: &[Row<'static>] = &[
+    new(14, &[3, 3], &[6, 2], &[111, 111], &[16, 16], &[0, 0, 0], 1071),
+    new(15, &[3, 3], &[6, 3], &[111, 111], &[16, 16], &[0, 0, 0], 1071),
+    new(16, &[2, 2, 2], &[6, 2, 2], &[136, 136, 136], &[16, 16, 16], &[0, 0, 0, 0], 1066),
+    new(17, &[2, 2, 2], &[6, 3, 2], &[136, 136, 136], &[16, 16, 16], &[0, 0, 0, 0], 1066),
+    new(18, &[2, 2, 2], &[6, 3, 3], &[136, 136, 136], &[16, 16, 16], &[0, 0, 0, 0], 1066),
+    new(19, &[2, 2, 2, 2], &[6, 3, 2, 2], &[136, 136, 136, 136], &[16, 16, 16, 16], &[0, 0, 0, 0, 0], 1062),
+    new(20, &[2, 2, 2, 2], &[6, 3, 3, 2], &[136, 136, 136, 136], &[16, 16, 16, 16], &[0, 0, 0, 0, 0], 1062),
+    new(21, &[2, 2, 2, 2], &[7, 3, 3, 2], &[136, 136, 136, 136], &[16, 16, 16, 16], &[0, 0, 0, 0, 0], 1062),
+    new(22, &[2, 2, 2, 2], &[7, 3, 3, 3], &[136, 136, 136, 136], &[16, 16, 16, 16], &[0, 0, 0, 0, 0], 1062),
+    new(23, &[2, 3, 3, 3], &[7, 4, 3, 3], &[136, 111, 111, 111], &[16, 16, 16, 16], &[0, 0, 0, 0, 0], 1061),
+    new(24, &[2, 3, 3, 3, 3], &[7, 3, 3, 3, 2], &[136, 111, 111, 111, 111], &[16, 16, 16, 16, 16], &[0, 0, 0, 0, 0, 0], 1058),
+    new(25, &[2, 3, 3, 3, 3], &[7, 4, 3, 3, 2], &[136, 111, 111, 111, 111], &[16, 16, 16, 16, 16], &[0, 0, 0, 0, 0, 0], 1058),
+    new(26, &[1, 3, 3, 3, 3], &[7, 4, 3, 3, 3], &[222, 111, 111, 111, 111], &[16, 16, 16, 16, 16], &[0, 0, 0, 0, 0, 0], 1058),
+    new(27, &[1, 3, 3, 3, 3], &[7, 4, 4, 3, 3], &[222, 111, 111, 111, 111], &[16, 16, 16, 16, 16], &[0, 0, 0, 0, 0, 0], 1058),
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pcs::whir::Scheme;
+    use crate::pcs::{hiding, whir::Scheme};
 
     /// The table as it has to be on this machine; printed when it isn't.
     #[test]
     fn parameters_are_what_p3_derives() {
         let mut wrong = false;
-        for side in [Side::Weights, Side::Witness] {
+        for side in [Side::Weights, Side::Witness, Side::Hidden] {
             println!("{}", side.name());
-            for log in MIN_LOG..=MAX_LOG {
+            let sizes = match side {
+                Side::Hidden => hiding::MIN_LOG..=hiding::MAX_LOG,
+                _ => MIN_LOG..=MAX_LOG,
+            };
+            for log in sizes {
                 let Some(row) = row(side, log) else {
                     println!("no row for {log}");
                     wrong = true;
@@ -180,8 +216,8 @@ mod tests {
                 let (_, d) = Scheme::derive(row).expect("a scheme");
                 wrong |= !d.agrees(row);
                 println!(
-                    "    new({log}, &{:?}, &{:?}, &{:?}, &{:?}, &{:?}, {}),",
-                    row.rates, row.folds, d.queries, d.query_pow, d.fold_pow, d.tenths
+                    "    new({}, &{:?}, &{:?}, &{:?}, &{:?}, &{:?}, {}),",
+                    row.log, row.rates, row.folds, d.queries, d.query_pow, d.fold_pow, d.tenths
                 );
             }
         }

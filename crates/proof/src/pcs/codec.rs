@@ -1,16 +1,20 @@
-//! Openings as bytes: fixed-width fields in the order of the protocol. All counts follow from the parameters, save how many digests the Merkle proof of an oracle has (`u16`).
+//! Openings as bytes: fixed-width fields in the order of the protocol. All counts follow from the parameters, save how many digests the Merkle proof of a tree has (`u16`).
+//!
+//! A leaf of a line (see [`super::trees`]) is sent as what it comes from, and has a Merkle proof in each of the two trees.
 //!
 //! Each value has one encoding. A leaf that was opened before (queries are drawn independently) is sent once: a bit per query says "seen before", and its position follows.
 
 use std::collections::HashMap;
 
 use p3_field::PrimeCharacteristicRing;
-use p3_merkle_tree::{MerkleCap, PrunedMerklePaths};
 use p3_multilinear_util::poly::Poly;
 use p3_sumcheck::{OpeningBatch, SumcheckData};
 use p3_whir::pcs::proof::{PcsProof, QueryOpenings, SharedProofOpening, WhirProof, WhirRoundProof};
 
-use super::whir::Proof;
+use super::{
+    trees::{COMPONENTS, Oracle, Paths, Pruned, SOURCES, on_line},
+    whir::Proof,
+};
 use crate::{
     error::VerifyError,
     field::{EF, EF_BYTES, F, decode, encode},
@@ -21,20 +25,33 @@ use crate::{
 const F_BYTES: usize = 4;
 const DIGEST: usize = 32;
 
-type Openings = QueryOpenings<F, EF, PrunedMerklePaths<u8, DIGEST>>;
+type Openings = QueryOpenings<F, EF, Paths>;
 
-/// Most bytes that an opening can have.
-pub(crate) fn cap(row: &Row<'_>) -> usize {
+/// Base field cells in a leaf of the first oracle.
+fn first_leaf(row: &Row<'_>, line: bool) -> usize {
+    let width = 1 << row.folds[0];
+    if line {
+        width / COMPONENTS * SOURCES
+    } else {
+        width
+    }
+}
+
+/// Most bytes that an opening can have; `line`: whether the first oracle is one.
+pub(crate) fn cap(row: &Row<'_>, line: bool) -> usize {
     let sumcheck =
         |rounds: usize, pow: u8| rounds * (2 * EF_BYTES + usize::from(pow > 0) * F_BYTES);
     let mut bytes = (EF_BYTES << row.last()) + sumcheck(row.last(), row.fold_pow[row.oracles()]);
     for i in 0..row.oracles() {
-        let cell = if i == 0 { F_BYTES } else { EF_BYTES };
+        let (leaf, trees) = match i {
+            0 => (F_BYTES * first_leaf(row, line), 1 + usize::from(line)),
+            _ => (EF_BYTES << row.folds[i], 1),
+        };
         let (opened, leaves) = (row.opened(i), row.leaves(i));
         let digests: usize = (0..leaves).map(|level| opened.min(1 << level)).sum();
         bytes += usize::from(i > 0) * DIGEST + usize::from(row.query_pow[i] > 0) * F_BYTES;
         bytes += sumcheck(usize::from(row.folds[i]), row.fold_pow[i]);
-        bytes += opened.div_ceil(8) + opened * (cell << row.folds[i]) + 2 + digests * DIGEST;
+        bytes += opened.div_ceil(8) + opened * leaf + trees * (2 + digests * DIGEST);
     }
     bytes
 }
@@ -42,7 +59,7 @@ pub(crate) fn cap(row: &Row<'_>) -> usize {
 /// The bytes of an opening. `None` if it does not have the shape of the row.
 pub(crate) fn write(row: &Row<'_>, proof: &Proof) -> Option<Vec<u8>> {
     let whir = &proof.whir;
-    let mut out = Vec::with_capacity(cap(row));
+    let mut out = Vec::new();
     write_sumcheck(&whir.initial_sumcheck, &mut out);
     let pow = |oracle: usize, witness: &F, out: &mut Vec<u8>| {
         if row.query_pow[oracle] > 0 {
@@ -82,10 +99,14 @@ fn write_sumcheck(data: &SumcheckData<F, EF>, out: &mut Vec<u8>) {
 
 fn write_openings(openings: &Openings, out: &mut Vec<u8>) -> Option<()> {
     let (rows, proof): (Vec<Vec<u8>>, _) = match openings {
-        QueryOpenings::Base(o) => (
-            o.rows.iter().map(|row| bytes_of(row, write_base)).collect(),
-            &o.proof,
-        ),
+        QueryOpenings::Base(o) => {
+            let leaves = match &o.proof {
+                Paths::Tree(_) => &o.rows,
+                Paths::Line { leaves, .. } => leaves,
+            };
+            let rows = leaves.iter().map(|row| bytes_of(row, write_base));
+            (rows.collect(), &o.proof)
+        }
         QueryOpenings::Extension(o) => (
             o.rows.iter().map(|row| bytes_of(row, encode)).collect(),
             &o.proof,
@@ -105,13 +126,10 @@ fn write_openings(openings: &Openings, out: &mut Vec<u8>) -> Option<()> {
     }
     out.append(&mut bits);
     out.append(&mut body);
-    out.extend_from_slice(
-        &u16::try_from(proof.sibling_hashes.len())
-            .ok()?
-            .to_le_bytes(),
-    );
-    for digest in &proof.sibling_hashes {
-        out.extend_from_slice(digest);
+    for paths in proof.parts() {
+        let digests = u16::try_from(paths.sibling_hashes.len()).ok()?;
+        out.extend_from_slice(&digests.to_le_bytes());
+        out.extend_from_slice(paths.sibling_hashes.as_flattened());
     }
     Some(())
 }
@@ -124,20 +142,25 @@ fn bytes_of<T>(row: &[T], write: impl Fn(&T, &mut Vec<u8>)) -> Vec<u8> {
     out
 }
 
-/// An opening of exactly the shape of the row. The claimed value is not sent: the verifier knows it.
+/// An opening of exactly the shape of the row. The claimed value is not sent: the verifier knows it. `line`: `ρ`, if the first oracle is a line.
 ///
 /// # Errors
 /// [`VerifyError::Decode`]: missing or additional bytes, a number not below the modulus, a leaf sent twice.
-pub(crate) fn read(row: &Row<'_>, value: EF, bytes: &[u8]) -> Result<Proof, VerifyError> {
+pub(crate) fn read(
+    row: &Row<'_>,
+    line: Option<EF>,
+    value: EF,
+    bytes: &[u8],
+) -> Result<Proof, VerifyError> {
     let mut r = Reader { bytes, at: 0 };
     let initial_sumcheck = r.sumcheck(row.folds[0], row.fold_pow[0])?;
     let mut rounds = Vec::with_capacity(row.oracles() - 1);
     for i in 1..row.oracles() {
         rounds.push(WhirRoundProof {
-            commitment: Some(MerkleCap::new(vec![r.array()?])),
+            commitment: Some(Oracle::Tree(r.array()?)),
             ood_answers: Vec::new(),
             pow_witness: r.pow(row.query_pow[i - 1])?,
-            openings: r.openings(row, i - 1)?,
+            openings: r.openings(row, i - 1, line)?,
             sumcheck: r.sumcheck(row.folds[i], row.fold_pow[i])?,
         });
     }
@@ -148,7 +171,7 @@ pub(crate) fn read(row: &Row<'_>, value: EF, bytes: &[u8]) -> Result<Proof, Veri
         rounds,
         final_poly: Some(Poly::new(r.elements(1 << row.last())?)),
         final_pow_witness: r.pow(row.query_pow[last])?,
-        final_openings: r.openings(row, last)?,
+        final_openings: r.openings(row, last, line)?,
         final_sumcheck: match row.last() as u8 {
             0 => None,
             n => Some(r.sumcheck(n, row.fold_pow[last + 1])?),
@@ -221,20 +244,40 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn openings(&mut self, row: &Row<'_>, oracle: usize) -> Result<Openings, VerifyError> {
-        let (opened, width) = (row.opened(oracle), 1 << row.folds[oracle]);
-        Ok(if oracle == 0 {
-            QueryOpenings::Base(self.shared(opened, |r| (0..width).map(|_| r.base()).collect())?)
-        } else {
-            QueryOpenings::Extension(self.shared(opened, |r| r.elements(width))?)
-        })
+    fn openings(
+        &mut self,
+        row: &Row<'_>,
+        oracle: usize,
+        line: Option<EF>,
+    ) -> Result<Openings, VerifyError> {
+        let opened = row.opened(oracle);
+        if oracle > 0 {
+            let rows = self.leaves(opened, |r| r.elements(1 << row.folds[oracle]))?;
+            let proof = Paths::Tree(self.paths()?);
+            return Ok(QueryOpenings::Extension(SharedProofOpening { rows, proof }));
+        }
+        let width = first_leaf(row, line.is_some());
+        let leaves = self.leaves(opened, |r| (0..width).map(|_| r.base()).collect())?;
+        Ok(QueryOpenings::Base(match line {
+            None => SharedProofOpening {
+                rows: leaves,
+                proof: Paths::Tree(self.paths()?),
+            },
+            Some(rho) => SharedProofOpening {
+                rows: leaves.iter().map(|leaf| on_line(leaf, rho)).collect(),
+                proof: Paths::Line {
+                    leaves,
+                    paths: [self.paths()?, self.paths()?],
+                },
+            },
+        }))
     }
 
-    fn shared<T: Clone>(
+    fn leaves<T: Clone>(
         &mut self,
         opened: usize,
         leaf: impl Fn(&mut Self) -> Result<Vec<T>, VerifyError>,
-    ) -> Result<SharedProofOpening<T, PrunedMerklePaths<u8, DIGEST>>, VerifyError> {
+    ) -> Result<Vec<Vec<T>>, VerifyError> {
         let bits = self.take(opened.div_ceil(8))?;
         if !opened.is_multiple_of(8) && bits.last().is_some_and(|b| b >> (opened % 8) > 0) {
             return Err(self.error("a bit without a query"));
@@ -257,13 +300,14 @@ impl<'a> Reader<'a> {
                 }
             }
         }
+        Ok(rows)
+    }
+
+    fn paths(&mut self) -> Result<Pruned, VerifyError> {
         let digests = usize::from(u16::from_le_bytes(self.array()?));
         let digests = self.take(digests * DIGEST)?;
-        Ok(SharedProofOpening {
-            rows,
-            proof: PrunedMerklePaths {
-                sibling_hashes: digests.as_chunks().0.to_vec(),
-            },
+        Ok(Pruned {
+            sibling_hashes: digests.as_chunks().0.to_vec(),
         })
     }
 }

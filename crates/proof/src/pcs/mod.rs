@@ -1,14 +1,18 @@
 //! The commitment scheme: a vector of `2^log` base-field cells is committed by a Merkle root; later the value of its multilinear extension at one point is proven.
 //!
 //! Points list their coordinates from the lowest bit of the index up, as in [`crate::mle`]: the value is `Σ_i eq(point, i)·cells[i]`. The root binds to one vector (unique
-//! decoding). Neither a commitment nor an opening hides anything.
+//! decoding). Neither a commitment nor an opening hides anything; those of [`hiding`] do.
 //!
 //! The caller absorbs the root into the transcript, once, before any challenge that the point depends on, and the claimed value before the opening.
 
 pub(crate) mod codec;
+// the hiding mode of the verifier is its only user
+#[allow(dead_code)]
+pub(crate) mod hiding;
 pub(crate) mod sponge;
 #[cfg(test)]
 mod tests;
+pub(crate) mod trees;
 pub(crate) mod whir;
 
 use crate::{
@@ -27,13 +31,14 @@ pub(crate) type Root = [u8; 32];
 pub(crate) struct Committed {
     side: Side,
     log: usize,
+    root: Root,
     data: std::sync::Arc<whir::Data>,
 }
 
 impl Committed {
     /// The commitment.
     pub(crate) fn root(&self) -> Root {
-        self.data.root()
+        self.root
     }
 
     /// The cells, `2^log` of them.
@@ -77,10 +82,12 @@ pub(crate) fn commit(log: usize, mut cells: Vec<F>, side: Side) -> Result<Commit
     let (_, scheme) = find(side, log)?;
     assert_eq!(cells.len(), 1 << log, "cells of a commitment");
     cells.resize(1 << padded(log), F::ZERO);
+    let (root, data) = scheme.commit(cells);
     Ok(Committed {
         side,
         log,
-        data: std::sync::Arc::new(scheme.commit(cells)),
+        root,
+        data: std::sync::Arc::new(data),
     })
 }
 
@@ -96,12 +103,25 @@ pub(crate) fn open(
     point: &[EF],
     transcript: &mut Transcript,
 ) -> Result<Vec<u8>, PlanError> {
-    let Committed { side, log, data } = committed;
+    let Committed {
+        side, log, data, ..
+    } = committed;
     assert_eq!(point.len(), log, "coordinates of a point");
-    let (row, scheme) = find(side, log)?;
+    let found = find(side, log)?;
     let data = std::sync::Arc::unwrap_or_clone(data);
+    prove(found, side, data, &extended(point), transcript)
+}
+
+/// The opening of a first oracle as bytes.
+fn prove(
+    (row, scheme): (&Row<'_>, &whir::Scheme),
+    side: Side,
+    data: whir::Data,
+    point: &[EF],
+    transcript: &mut Transcript,
+) -> Result<Vec<u8>, PlanError> {
     let mut challenger = sponge::fork(transcript);
-    let proof = scheme.open(data, &extended(point), &mut challenger);
+    let proof = scheme.open(data, point, &mut challenger);
     let bytes = proof.and_then(|proof| codec::write(row, &proof));
     sponge::join(challenger, transcript);
     // can't happen: the claims of an opening fit each row
@@ -109,6 +129,28 @@ pub(crate) fn open(
         what: side.name(),
         log: row.log.into(),
     })
+}
+
+/// Checks the opening of a first oracle.
+fn check(
+    (row, scheme): (&Row<'_>, &whir::Scheme),
+    side: Side,
+    oracle: &trees::Oracle,
+    (point, value): (&[EF], EF),
+    bytes: &[u8],
+    transcript: &mut Transcript,
+) -> Result<(), VerifyError> {
+    let line = match oracle {
+        trees::Oracle::Tree(_) => None,
+        trees::Oracle::Line { rho, .. } => Some(*rho),
+    };
+    let proof = codec::read(row, line, value, bytes)?;
+    let mut challenger = sponge::fork(transcript);
+    if !scheme.verify(row, oracle, point, &proof, &mut challenger) {
+        return Err(VerifyError::Opening { which: side.name() });
+    }
+    sponge::join(challenger, transcript);
+    Ok(())
 }
 
 /// Checks that the vector behind `root` has the value `value` at `point`.
@@ -124,23 +166,18 @@ pub(crate) fn verify(
     bytes: &[u8],
     transcript: &mut Transcript,
 ) -> Result<(), VerifyError> {
-    let (row, scheme) = find(side, log)?;
-    let wrong = VerifyError::Opening { which: side.name() };
+    let found = find(side, log)?;
     if point.len() != log {
-        return Err(wrong);
+        return Err(VerifyError::Opening { which: side.name() });
     }
-    let proof = codec::read(row, value, bytes)?;
-    let mut challenger = sponge::fork(transcript);
-    if !scheme.verify(row, *root, &extended(point), &proof, &mut challenger) {
-        return Err(wrong);
-    }
-    sponge::join(challenger, transcript);
-    Ok(())
+    let claim = (&extended(point)[..], value);
+    let oracle = trees::Oracle::Tree(*root);
+    check(found, side, &oracle, claim, bytes, transcript)
 }
 
 /// Most bytes that an opening can have; 0 for sizes without parameters.
 pub(crate) fn opening_cap(log: usize, side: Side) -> usize {
-    row(side, padded(log)).map_or(0, codec::cap)
+    row(side, padded(log)).map_or(0, |row| codec::cap(row, side == Side::Hidden))
 }
 
 /// The point in the padded vector: zeros follow the cells.

@@ -7,10 +7,10 @@ use super::*;
 use crate::{field::EF_BYTES, mle::eq_table, params::MIN_LOG};
 
 /// Pseudo-random field elements.
-struct Numbers(u64);
+pub(super) struct Numbers(pub(super) u64);
 
 impl Numbers {
-    fn next(&mut self) -> u32 {
+    pub(super) fn next(&mut self) -> u32 {
         self.0 = self
             .0
             .wrapping_mul(6_364_136_223_846_793_005)
@@ -18,19 +18,27 @@ impl Numbers {
         (self.0 >> 33) as u32
     }
 
-    fn cells(&mut self, log: usize) -> Vec<F> {
+    pub(super) fn cells(&mut self, log: usize) -> Vec<F> {
         (0..1 << log).map(|_| F::from_u32(self.next())).collect()
     }
 
-    fn point(&mut self, n: usize) -> Vec<EF> {
+    pub(super) fn point(&mut self, n: usize) -> Vec<EF> {
         let mut one = || EF::from_basis_coefficients_fn(|_| F::from_u32(self.next()));
         (0..n).map(|_| one()).collect()
     }
 }
 
-fn value_at(cells: &[F], point: &[EF]) -> EF {
+pub(super) fn value_at(cells: &[F], point: &[EF]) -> EF {
     let weights = eq_table(point, EF::ONE);
     weights.into_iter().zip(cells).map(|(w, c)| w * *c).sum()
+}
+
+/// The digests of an oracle that has one tree.
+fn digests(paths: &mut trees::Paths) -> &mut Vec<Root> {
+    match paths {
+        trees::Paths::Tree(paths) => &mut paths.sibling_hashes,
+        trees::Paths::Line { .. } => unreachable!(),
+    }
 }
 
 /// The transcript as it is before an opening.
@@ -113,7 +121,7 @@ impl Case {
 
     /// Decodes, changes, encodes.
     fn changed(&self, change: impl FnOnce(&mut whir::Proof)) -> Self {
-        let mut proof = codec::read(self.row(), self.value, &self.bytes).unwrap();
+        let mut proof = codec::read(self.row(), None, self.value, &self.bytes).unwrap();
         change(&mut proof);
         let bytes = codec::write(self.row(), &proof).unwrap();
         Self {
@@ -260,11 +268,12 @@ fn words_far_from_the_code_are_rejected() {
         let point = rng.point(log);
         let value = value_at(&cells, &point);
         let honest = commit(log, cells, Side::Witness).unwrap();
+        let (root, data) = whir::Data::spoiled((*honest.data).clone());
         let far = Committed {
-            data: std::sync::Arc::new(whir::Data::spoiled((*honest.data).clone())),
+            root,
+            data: std::sync::Arc::new(data),
             ..honest
         };
-        let root = far.root();
         let bytes = open(far, &point, &mut transcript(&root)).unwrap();
         let case = Case {
             log,
@@ -326,15 +335,15 @@ fn changed_parts_are_rejected() {
             QueryOpenings::Base(_) => unreachable!(),
         }),
         ("a digest", |p| match &mut p.whir.rounds[0].openings {
-            QueryOpenings::Base(o) => o.proof.sibling_hashes[0][0] ^= 1,
+            QueryOpenings::Base(o) => digests(&mut o.proof)[0][0] ^= 1,
             QueryOpenings::Extension(_) => unreachable!(),
         }),
         ("a digest less", |p| match &mut p.whir.rounds[0].openings {
-            QueryOpenings::Base(o) => drop(o.proof.sibling_hashes.pop()),
+            QueryOpenings::Base(o) => drop(digests(&mut o.proof).pop()),
             QueryOpenings::Extension(_) => unreachable!(),
         }),
         ("a digest more", |p| match &mut p.whir.rounds[0].openings {
-            QueryOpenings::Base(o) => o.proof.sibling_hashes.push([0; 32]),
+            QueryOpenings::Base(o) => digests(&mut o.proof).push([0; 32]),
             QueryOpenings::Extension(_) => unreachable!(),
         }),
         ("a sumcheck in place of another", |p| {
@@ -438,7 +447,7 @@ fn numbers_have_one_encoding() {
 #[test]
 fn leaves_are_sent_once() {
     let case = Case::new(14, Side::Witness, 23);
-    let proof = codec::read(case.row(), case.value, &case.bytes).unwrap();
+    let proof = codec::read(case.row(), None, case.value, &case.bytes).unwrap();
     let QueryOpenings::Base(opened) = &proof.whir.rounds[0].openings else {
         unreachable!()
     };

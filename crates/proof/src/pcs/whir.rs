@@ -1,127 +1,48 @@
 //! WHIR (ePrint 2024/1586) of Plonky3, and the only place that knows it.
 
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::sync::{LazyLock, OnceLock};
 
-use p3_blake3::Blake3;
-use p3_commit::{BatchOpening, BatchOpeningRef, Mmcs};
+use p3_commit::Encoder;
 use p3_dft::Radix2DFTSmallBatch;
-use p3_matrix::{
-    Dimensions, Matrix,
-    dense::{DenseMatrix, RowMajorMatrix},
-};
-use p3_merkle_tree::{MerkleCap, MerkleTree, MerkleTreeError, MerkleTreeMmcs, PrunedMerklePaths};
+use p3_field::PrimeCharacteristicRing;
+use p3_matrix::dense::{DenseMatrix, RowMajorMatrix};
 use p3_multilinear_util::point::Point;
 use p3_sumcheck::{
     OpeningBatch, OpeningProtocol, PrescribedPointPcs, TableShape, TableSpec,
     layout::{Layout, SuffixProver, Table},
 };
-use p3_symmetric::{CompressionFunctionFromHasher, SerializingHasher};
 use p3_whir::{
     parameters::{FoldingFactor, ProtocolParameters, SecurityAssumption, WhirConfig},
     pcs::{proof::PcsProof, prover::WhirProver},
 };
 
-use super::sponge::OpeningChallenger;
+use super::{
+    Root,
+    sponge::OpeningChallenger,
+    trees::{Kept, Oracle, Tree, Trees},
+};
 use crate::{
     field::{EF, F},
-    params::{MAX_LOG, POW_BITS, Row, Side, TERM_BITS},
+    params::{MAX_LOG, POW_BITS, Row, SIDES, Side, TERM_BITS},
 };
 
-type Binary = MerkleTreeMmcs<
-    F,
-    u8,
-    SerializingHasher<Blake3>,
-    CompressionFunctionFromHasher<Blake3, 2, 32>,
-    2,
-    32,
->;
 type Prover = WhirProver<EF, F, Radix2DFTSmallBatch<F>, Trees, OpeningChallenger, Columns>;
 type Columns = SuffixProver<F, EF>;
-
-/// Binary Merkle trees over Blake3 whose prover data is shared: p3 consumes the data of a commitment when it opens it, and models are opened again and again.
-#[derive(Clone, Debug)]
-pub(crate) struct Trees(Binary);
-
-impl Trees {
-    fn new() -> Self {
-        let compress = CompressionFunctionFromHasher::new(Blake3);
-        Self(Binary::new(SerializingHasher::new(Blake3), compress, 0))
-    }
-}
-
-impl Mmcs<F> for Trees {
-    type ProverData<M> = Arc<MerkleTree<F, u8, M, 2, 32>>;
-    type Commitment = MerkleCap<F, [u8; 32]>;
-    type Proof = Vec<[u8; 32]>;
-    type MultiProof = PrunedMerklePaths<u8, 32>;
-    type Error = MerkleTreeError;
-
-    fn commit<M: Matrix<F>>(&self, inputs: Vec<M>) -> (Self::Commitment, Self::ProverData<M>) {
-        let (root, tree) = self.0.commit(inputs);
-        (root, Arc::new(tree))
-    }
-
-    fn open_batch<M: Matrix<F>>(
-        &self,
-        index: usize,
-        data: &Self::ProverData<M>,
-    ) -> BatchOpening<F, Self> {
-        let (values, proof) = self.0.open_batch(index, data).unpack();
-        BatchOpening::new(values, proof)
-    }
-
-    fn get_matrices<'a, M: Matrix<F>>(&self, data: &'a Self::ProverData<M>) -> Vec<&'a M> {
-        self.0.get_matrices(data)
-    }
-
-    fn verify_batch(
-        &self,
-        root: &Self::Commitment,
-        dimensions: &[Dimensions],
-        index: usize,
-        opening: BatchOpeningRef<'_, F, Self>,
-    ) -> Result<(), Self::Error> {
-        let opening = BatchOpeningRef::new(opening.opened_values, opening.opening_proof);
-        self.0.verify_batch(root, dimensions, index, opening)
-    }
-
-    fn open_multi_batch<M: Matrix<F>>(
-        &self,
-        indices: &[usize],
-        data: &Self::ProverData<M>,
-    ) -> (Vec<Vec<Vec<F>>>, Self::MultiProof) {
-        self.0.open_multi_batch(indices, data)
-    }
-
-    fn verify_multi_batch<R: AsRef<[F]> + PartialEq>(
-        &self,
-        root: &Self::Commitment,
-        dimensions: &[Dimensions],
-        indices: &[usize],
-        values: &[Vec<R>],
-        proof: &Self::MultiProof,
-    ) -> Result<(), Self::Error> {
-        self.0
-            .verify_multi_batch(root, dimensions, indices, values, proof)
-    }
-}
 
 /// Roots of unity, grown as needed and shared by all sizes and proofs.
 static DFT: LazyLock<Radix2DFTSmallBatch<F>> = LazyLock::new(Radix2DFTSmallBatch::default);
 
-/// What a prover keeps of a commitment.
+/// A word in a tree: a codeword per column.
+pub(crate) type Word = Tree<DenseMatrix<F>>;
+
+/// What a prover keeps of a first oracle.
 #[derive(Clone)]
 pub(crate) struct Data {
     columns: Columns,
-    tree: Arc<MerkleTree<F, u8, DenseMatrix<F>, 2, 32>>,
-    root: MerkleCap<F, [u8; 32]>,
+    kept: Kept<DenseMatrix<F>>,
 }
 
 impl Data {
-    pub(crate) fn root(&self) -> [u8; 32] {
-        self.root.roots().first().copied().unwrap_or_default()
-    }
-
     pub(crate) fn cells(&self) -> &[F] {
         self.columns
             .table(0)
@@ -141,16 +62,37 @@ impl Data {
         }
     }
 
-    /// The cells under the tree of a word that differs from theirs in each third leaf.
-    pub(crate) fn spoiled(self) -> Self {
-        let mut word = Trees::new().get_matrices(&self.tree)[0].clone();
-        let width = word.width;
-        for leaf in word.values.chunks_mut(width).step_by(3) {
-            leaf[0] += <F as p3_field::PrimeCharacteristicRing>::ONE;
-        }
-        let (root, tree) = Trees::new().commit_matrix(word);
-        Self { tree, root, ..self }
+    /// The cells under the tree of a word that differs from theirs in each third leaf, and its root.
+    pub(crate) fn spoiled(self) -> (Root, Self) {
+        let Kept::Tree(tree) = &self.kept else {
+            unreachable!()
+        };
+        let (root, tree) = spoiled(tree);
+        let kept = Kept::Tree(tree);
+        (root, Self { kept, ..self })
     }
+}
+
+/// The tree of a word that differs from another in each third leaf, and its root.
+#[cfg(test)]
+pub(crate) fn spoiled(tree: &Word) -> (Root, Word) {
+    use p3_commit::Mmcs;
+    let trees = Trees::new();
+    let mut word = trees.get_matrices(&Kept::Tree(tree.clone()))[0].clone();
+    let width = word.width;
+    for leaf in word.values.chunks_mut(width).step_by(3) {
+        leaf[0] += F::ONE;
+    }
+    trees.plant(word)
+}
+
+/// Encodes rows of `width` cells with the rate `2^-rate`, column by column: the cells of a column are the coefficients of its polynomial, the leaves its values at the roots of unity in
+/// order. Returns the tree and its root.
+pub(crate) fn encode(cells: &[F], width: usize, rate: usize) -> (Root, Word) {
+    let mut values = F::zero_vec(cells.len() << rate);
+    values[..cells.len()].copy_from_slice(cells);
+    let word = DFT.encode_batch_padded(RowMajorMatrix::new(values, width), rate);
+    Trees::new().plant(word)
 }
 
 /// The scheme for one size.
@@ -256,17 +198,18 @@ impl Scheme {
     }
 
     /// Commits to `2^log` cells. No randomness.
-    pub(crate) fn commit(&self, cells: Vec<F>) -> Data {
+    pub(crate) fn commit(&self, cells: Vec<F>) -> (Root, Data) {
+        let width = 1 << self.prover.round_folding_factor(0);
+        let (root, tree) = encode(&cells, width, self.prover.params().starting_log_inv_rate);
+        (root, self.data(cells, Kept::Tree(tree)))
+    }
+
+    /// The first oracle of `2^log` cells.
+    pub(crate) fn data(&self, cells: Vec<F>, kept: Kept<DenseMatrix<F>>) -> Data {
         let folding = self.prover.round_folding_factor(0);
         let table = Table::new(RowMajorMatrix::new_row(cells));
-        let witness = Columns::new_witness(vec![table], folding);
-        let rate = self.prover.params().starting_log_inv_rate;
-        let (columns, root, tree) = Columns::commit(&*DFT, &Trees::new(), witness, folding, rate);
-        Data {
-            columns,
-            tree,
-            root,
-        }
+        let columns = Columns::from_witness(Columns::new_witness(vec![table], folding));
+        Data { columns, kept }
     }
 
     /// Proves the value at a point.
@@ -276,13 +219,11 @@ impl Scheme {
         point: &[EF],
         challenger: &mut OpeningChallenger,
     ) -> Option<Proof> {
-        let Data {
-            mut columns, tree, ..
-        } = data;
+        let Data { mut columns, kept } = data;
         let evals = columns.eval_at(0, &batch(), &p3_point(point), challenger);
         let whir = self
             .prover
-            .prove(Vec::new(), challenger, columns, tree, 1)
+            .prove(Vec::new(), challenger, columns, kept, 1)
             .ok()?;
         Some(PcsProof {
             whir,
@@ -294,15 +235,14 @@ impl Scheme {
     pub(crate) fn verify(
         &self,
         row: &Row<'_>,
-        root: [u8; 32],
+        oracle: &Oracle,
         point: &[EF],
         proof: &Proof,
         challenger: &mut OpeningChallenger,
     ) -> bool {
-        let root = MerkleCap::new(vec![root]);
         let points = [p3_point(point)];
         self.prover
-            .verify_at(&root, proof, &protocol(row), &points, challenger)
+            .verify_at(oracle, proof, &protocol(row), &points, challenger)
             .is_ok()
     }
 }
@@ -312,8 +252,8 @@ pub(crate) type Proof = PcsProof<F, EF, Trees>;
 
 /// The scheme of a row of the parameter set, derived once per process. `None` if what was derived here is not what the row states.
 pub(crate) fn scheme(side: Side, row: &Row<'_>) -> Option<&'static Scheme> {
-    static SCHEMES: [[OnceLock<Option<Scheme>>; MAX_LOG + 1]; 2] =
-        [const { [const { OnceLock::new() }; MAX_LOG + 1] }; 2];
+    static SCHEMES: [[OnceLock<Option<Scheme>>; MAX_LOG + 1]; SIDES] =
+        [const { [const { OnceLock::new() }; MAX_LOG + 1] }; SIDES];
     let slot = SCHEMES[side as usize].get(usize::from(row.log))?;
     slot.get_or_init(|| {
         let (scheme, derived) = Scheme::derive(row)?;
