@@ -8,7 +8,6 @@ use std::fmt;
 use crate::{
     error::VerifyError,
     lookup::gkr,
-    mle::log2_ceil,
     params::{self, Side},
     pcs, plan, relations,
 };
@@ -157,17 +156,7 @@ fn tenths(error: u128) -> u32 {
 /// The budget of a plan; `weights` are the logarithms of the sizes of the committed weights' pieces, none where the verifier has the weights.
 pub(crate) fn of_plan(plan: &plan::Plan, weights: &[usize]) -> Budget {
     let points: usize = relations::random_lengths(plan).iter().sum();
-    let (mut rounds, mut operands) = (0, 0);
-    for relation in &plan.relations {
-        for term in &relation.terms {
-            if let plan::expr::Term::Product { sums, a, b, .. } = term {
-                let lens = relation.axes.iter().chain(sums).enumerate();
-                let cube = lens.filter(|(l, _)| a.mentions(*l) && b.mentions(*l));
-                rounds = rounds.max(cube.map(|(_, n)| log2_ceil(*n)).sum());
-                operands += a.terms.len() + b.terms.len();
-            }
-        }
-    }
+    let sizes = relations::Sizes::new(plan);
     let mut budget = Budget::new();
     for (label, bad) in [
         // fractions times the degree of a fingerprint, whose challenges come in products of degree two
@@ -175,8 +164,8 @@ pub(crate) fn of_plan(plan: &plan::Plan, weights: &[usize]) -> Budget {
         ("lookups", gkr::error_degree_sum(plan.leaf_log)),
         ("points of relations", points as u64),
         ("batch of relations", plan.relations.len() as u64),
-        ("products", 3 * rounds as u64),
-        ("batch of claims", operands as u64 + 4),
+        ("products", 3 * sizes.rounds as u64),
+        ("batch of claims", sizes.operands as u64 + 4),
         ("reduction of the witness", 2 * plan.witness.log as u64),
         (
             "reduction of the weights",

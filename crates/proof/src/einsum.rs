@@ -1,15 +1,16 @@
 //! One sumcheck for all products of a plan. An instance with fewer variables than others counts as placed at index 0 of the larger cube: once its variables are bound, what remains is a constant times `1 − X`.
 
-use p3_field::PrimeCharacteristicRing;
+use p3_field::{Field, PrimeCharacteristicRing};
 use rayon::prelude::*;
 
 use crate::{
     error::VerifyError,
     field::EF,
-    transcript::{Channel, Receiver, Sender},
+    listener::{Listener, Value},
+    transcript::{Channel, Sender},
 };
 
-/// Label of the sumcheck in errors and messages.
+/// Label of the relations' sumcheck in errors and messages.
 pub(crate) const LABEL: &str = "products";
 
 /// An instance on the prover's side: `Σ_x E(x)·A(x)·B(x)`, E over the highest variables only and with the instance's weight in it.
@@ -94,21 +95,35 @@ impl Tables {
     }
 }
 
-/// Value at `r` of the cubic with these values at 0, 1, 2, 3.
-fn cubic(g: [EF; 4], r: EF) -> EF {
+/// Factors by which the values at 0, 1, 2, 3 of a cubic add up to that at `r`.
+fn cubic(r: EF) -> [EF; 4] {
     let two = EF::TWO;
     let three = two + EF::ONE;
     let half = two.inverse();
     let sixth = (two * three).inverse();
     let (r1, r2, r3) = (r - EF::ONE, r - two, r - three);
-    g[3] * r * r1 * r2 * sixth - g[2] * r * r1 * r3 * half + g[1] * r * r2 * r3 * half
-        - g[0] * r1 * r2 * r3 * sixth
+    [
+        -(r1 * r2 * r3 * sixth),
+        r * r2 * r3 * half,
+        -(r * r1 * r3 * half),
+        r * r1 * r2 * sixth,
+    ]
 }
 
-use p3_field::Field;
+/// The next claim: the value at `r` of the cubic whose values at 0, 2 and 3 are `g` and whose values at 0 and 1 add up to `claim`.
+fn next<V: Value>(claim: &V, g: [&V; 3], r: EF) -> V {
+    let [c0, c1, c2, c3] = cubic(r);
+    let parts = [(c1, claim), (c0 - c1, g[0]), (c2, g[1]), (c3, g[2])];
+    V::sum(EF::ZERO, parts)
+}
 
 /// Proves `Σ instances = claim`; the tables are left with one value each. Returns the point, lowest variable first.
-pub(crate) fn prove(mut claim: EF, tables: &mut [Tables], sender: &mut Sender<'_>) -> Vec<EF> {
+pub(crate) fn prove(
+    label: &'static str,
+    mut claim: EF,
+    tables: &mut [Tables],
+    sender: &mut Sender<'_>,
+) -> Vec<EF> {
     let bits: Vec<usize> = tables
         .iter()
         .map(|t| t.a.len().trailing_zeros() as usize)
@@ -127,9 +142,9 @@ pub(crate) fn prove(mut claim: EF, tables: &mut [Tables], sender: &mut Sender<'_
             |x, y| [x[0] + y[0], x[1] + y[1], x[2] + y[2]],
         );
         let g = [sum[0] + rest, sum[1] - rest, sum[2] - rest.double()];
-        sender.send(LABEL, &g);
+        sender.send(label, &g);
         let r = sender.transcript().challenge();
-        claim = cubic([g[0], claim - g[0], g[1], g[2]], r);
+        claim = next(&claim, g.each_ref(), r);
         rest *= EF::ONE - r;
         tables
             .par_iter_mut()
@@ -142,19 +157,20 @@ pub(crate) fn prove(mut claim: EF, tables: &mut [Tables], sender: &mut Sender<'_
 }
 
 /// Checks the rounds. Returns the point and what the products must add up to there.
-pub(crate) fn verify(
-    mut claim: EF,
+pub(crate) fn verify<L: Listener>(
+    label: &'static str,
+    mut claim: L::V,
     rounds: usize,
-    receiver: &mut Receiver<'_>,
-) -> Result<(Vec<EF>, EF), VerifyError> {
+    listener: &mut L,
+) -> Result<(Vec<EF>, L::V), VerifyError> {
     let mut point = Vec::with_capacity(rounds);
     for _ in 0..rounds {
-        let g = receiver.receive(LABEL, 3)?;
-        let [g0, g2, g3] = g[..] else {
-            return Err(VerifyError::Sumcheck { label: LABEL });
+        let g = listener.hear(label, 3)?;
+        let [g0, g2, g3] = &g[..] else {
+            return Err(VerifyError::Sumcheck { label });
         };
-        let r = receiver.transcript().challenge();
-        claim = cubic([g0, claim - g0, g2, g3], r);
+        let r = listener.transcript().challenge();
+        claim = next(&claim, [g0, g2, g3], r);
         point.push(r);
     }
     Ok((point, claim))

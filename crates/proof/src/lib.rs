@@ -9,6 +9,7 @@ mod error;
 mod field;
 mod functional;
 mod key;
+mod listener;
 mod lookup;
 mod mle;
 mod ops;
@@ -22,6 +23,7 @@ mod proof;
 mod prover;
 mod reduce;
 mod relations;
+mod session;
 mod shards;
 mod statement;
 #[cfg(test)]

@@ -9,6 +9,7 @@ use crate::{
     field::{EF, embed},
     functional::{AxisId, Functional, Points},
     key::Key,
+    listener::Value,
     lookup,
     plan::{
         Plan,
@@ -70,16 +71,22 @@ pub(crate) fn transcript(statement: &Statement, key: &Key, plan: &Plan) -> Trans
     t
 }
 
-/// Sends the witness' root.
-pub(crate) fn send_root(sender: &mut Sender<'_>, root: &[u8; 32]) {
-    sender.transcript.absorb("witness root", root);
+/// Label of the witness' root.
+pub(crate) const WITNESS: &str = "witness root";
+
+/// Sends a root.
+pub(crate) fn send_root(sender: &mut Sender<'_>, label: &'static str, root: &[u8; 32]) {
+    sender.transcript.absorb(label, root);
     sender.bytes.extend_from_slice(root);
 }
 
-/// Takes the witness' root.
-pub(crate) fn receive_root(receiver: &mut Receiver<'_>) -> Result<[u8; 32], VerifyError> {
+/// Takes a root.
+pub(crate) fn receive_root(
+    receiver: &mut Receiver<'_>,
+    label: &'static str,
+) -> Result<[u8; 32], VerifyError> {
     let bytes = receiver.take(32)?;
-    receiver.transcript.absorb("witness root", bytes);
+    receiver.transcript.absorb(label, bytes);
     bytes.try_into().map_err(|_| VerifyError::Decode {
         offset: 0,
         why: "a root",
@@ -174,63 +181,59 @@ impl Atoms {
     }
 
     /// Values of instance `i`'s operands.
-    pub(crate) fn operands(&self, i: usize, values: &[EF]) -> [EF; 2] {
+    pub(crate) fn operands<V: Value>(&self, i: usize, values: &[V]) -> [V; 2] {
         self.operands[i]
             .each_ref()
-            .map(|(known, parts)| *known + parts.iter().map(|(f, id)| *f * values[*id]).sum::<EF>())
+            .map(|(known, parts)| V::sum(*known, parts.iter().map(|(f, id)| (*f, &values[*id]))))
     }
 }
 
 /// All claims about each commitment as one.
-pub(crate) struct Claims {
+pub(crate) struct Claims<V = EF> {
     pub(crate) witness: Functional,
-    pub(crate) witness_value: EF,
+    pub(crate) witness_value: V,
     /// Factors of the lookup argument's three claims.
     pub(crate) lookup_factors: [EF; 3],
     pub(crate) weights: Functional,
     pub(crate) weights_value: EF,
 }
 
-/// Adds the claims with powers of `gamma`.
-pub(crate) fn claims(
+/// Adds the claims with powers of `gamma`. What is claimed of the weights is known.
+pub(crate) fn claims<V: Value>(
     atoms: &Atoms,
-    values: &[EF],
+    values: &[V],
     linear: &Linear,
-    linear_values: [EF; 2],
-    looked: &lookup::Claims,
+    linear_values: &[V; 2],
+    looked: &lookup::Claims<V>,
     gamma: EF,
-) -> Claims {
-    let mut power = EF::ONE;
-    let mut next = || {
-        let p = power;
-        power *= gamma;
-        p
-    };
+) -> Claims<V> {
+    let mut powers = gamma.powers();
+    let mut next = || powers.next().unwrap_or_default();
     let first = next();
-    let mut out = Claims {
-        witness: Functional::default(),
-        witness_value: first * linear_values[0],
-        lookup_factors: [next(), next(), next()],
-        weights: Functional::default(),
-        weights_value: first * linear_values[1],
-    };
-    out.witness.add_scaled(&linear.witness, first);
-    out.weights.add_scaled(&linear.weights, first);
-    out.witness_value += out
-        .lookup_factors
-        .iter()
-        .zip(&looked.values)
-        .map(|(f, v)| *f * *v)
-        .sum::<EF>();
+    let lookup_factors = [next(), next(), next()];
+    let mut witness = Functional::default();
+    let mut weights = Functional::default();
+    witness.add_scaled(&linear.witness, first);
+    weights.add_scaled(&linear.weights, first);
+    let mut of_witness = vec![(first, &linear_values[0])];
+    of_witness.extend(lookup_factors.into_iter().zip(&looked.values));
+    let mut weights_value = first * linear_values[1].constant();
     for (atom, value) in atoms.list.iter().zip(values) {
         let p = next();
-        let (functional, total) = if atom.weights {
-            (&mut out.weights, &mut out.weights_value)
+        let functional = if atom.weights {
+            weights_value += p * value.constant();
+            &mut weights
         } else {
-            (&mut out.witness, &mut out.witness_value)
+            of_witness.push((p, value));
+            &mut witness
         };
         functional.add(atom.tensor, atom.axes.clone(), p);
-        *total += p * *value;
     }
-    out
+    Claims {
+        witness,
+        witness_value: V::sum(EF::ZERO, of_witness),
+        lookup_factors,
+        weights,
+        weights_value,
+    }
 }

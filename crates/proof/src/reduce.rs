@@ -58,7 +58,7 @@ pub(crate) fn prove(
     let rounds = cells.len().trailing_zeros() as usize;
     let mut point = Vec::with_capacity(rounds);
     let mut send = |g: [EF; 2], sender: &mut Sender<'_>| {
-        sender.send(label, &g);
+        sender.send_open(label, &g);
         let r = sender.transcript().challenge();
         claim = quadratic(claim, g, r);
         point.push(r);
@@ -115,7 +115,7 @@ pub(crate) fn prove(
     }
     point.reverse();
     let value = v.first().copied().unwrap_or(EF::ZERO);
-    sender.send(label, &[value]);
+    sender.send_open(label, &[value]);
     (point, value)
 }
 

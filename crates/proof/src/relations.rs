@@ -49,6 +49,32 @@ pub(crate) fn random_lengths(plan: &Plan) -> Vec<usize> {
     all
 }
 
+/// How much is said about the products of a plan.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sizes {
+    /// Rounds of their sumcheck.
+    pub(crate) rounds: usize,
+    /// Claims on operands, at most.
+    pub(crate) operands: usize,
+}
+
+impl Sizes {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        let mut sizes = Self::default();
+        for relation in &plan.relations {
+            for term in &relation.terms {
+                if let Term::Product { sums, a, b, .. } = term {
+                    let lens = relation.axes.iter().chain(sums).enumerate();
+                    let cube = lens.filter(|(l, _)| a.mentions(*l) && b.mentions(*l));
+                    sizes.rounds = sizes.rounds.max(cube.map(|(_, n)| log2_ceil(*n)).sum());
+                    sizes.operands += a.terms.len() + b.terms.len();
+                }
+            }
+        }
+        sizes
+    }
+}
+
 /// Adds `factor ·` (a read at its places) to the functionals, or to what is known.
 fn claim(
     points: &mut Points<'_>,

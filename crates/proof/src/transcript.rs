@@ -78,9 +78,32 @@ pub(crate) struct Sender<'a> {
     pub(crate) tamper: Option<Lie<'a>>,
 }
 
-impl Sender<'_> {
-    /// Sends field elements.
+impl<'a> Sender<'a> {
+    pub(crate) fn new(transcript: Transcript, tamper: Option<Lie<'a>>) -> Self {
+        Self {
+            transcript,
+            bytes: Vec::new(),
+            tamper,
+        }
+    }
+
+    /// Sends field elements, hidden in hiding mode.
     pub(crate) fn send(&mut self, label: &'static str, values: &[EF]) {
+        self.send_where(label, values, |_| false);
+    }
+
+    /// Sends field elements that are said openly in either mode.
+    pub(crate) fn send_open(&mut self, label: &'static str, values: &[EF]) {
+        self.send_where(label, values, |_| true);
+    }
+
+    /// Sends field elements; those at which `open` holds are said openly in either mode.
+    pub(crate) fn send_where(
+        &mut self,
+        label: &'static str,
+        values: &[EF],
+        _open: impl Fn(usize) -> bool,
+    ) {
         let mut values = values.to_vec();
         if let Some(tamper) = &mut self.tamper {
             tamper(label, &mut values);

@@ -2,28 +2,24 @@
 
 use std::sync::Arc;
 
-use assay_graph::{Const, Extent, Graph};
-use p3_field::PrimeCharacteristicRing;
-
 use crate::{
     budget::{self, Budget},
     compile::Source,
-    einsum,
     error::VerifyError,
     field::EF,
-    functional::Points,
+    functional::{Functional, Points},
     key::{Key, ProvingKey},
     lookup,
-    mle::eq_points,
     params::Side,
     pcs,
-    plan::facts::Facts,
+    plan::{Plan, facts::Facts},
     proof::{self, Proof},
-    reduce, relations,
+    reduce, session,
     shards::Shards,
     statement::Mode,
     transcript::{Channel, Receiver},
 };
+use assay_graph::{Const, Extent, Graph};
 
 /// What an accepted proof shows.
 #[derive(Clone, Debug)]
@@ -67,6 +63,9 @@ pub fn verify_direct(graph: &Arc<Graph>, proof: &Proof) -> Result<Verified, Veri
 pub(crate) enum Check {
     Key,
     Model,
+    Sum,
+    Denominator,
+    Layer,
     Numerators,
     Denominators,
     Products,
@@ -87,9 +86,20 @@ thread_local! {
 impl Check {
     /// `error` unless the check holds.
     pub(crate) fn holds(self, holds: bool, error: VerifyError) -> Result<(), VerifyError> {
+        if holds || self.is_off() {
+            Ok(())
+        } else {
+            Err(error)
+        }
+    }
+
+    /// Whether a test switched the check off.
+    #[cfg_attr(not(test), allow(clippy::unused_self, reason = "for tests"))]
+    pub(crate) fn is_off(self) -> bool {
         #[cfg(test)]
-        let holds = holds || OFF.get() == Some(self);
-        if holds { Ok(()) } else { Err(error) }
+        return OFF.get() == Some(self);
+        #[cfg(not(test))]
+        false
     }
 }
 
@@ -129,73 +139,19 @@ fn check(key: &Key, consts: Option<&[Const]>, proof: &Proof) -> Result<Verified,
     budget.check()?;
 
     let mut receiver = Receiver::new(proof::transcript(statement, key, &plan), &proof.body);
-    let root = proof::receive_root(&mut receiver)?;
-
-    // every cell is in its table
-    let looked = lookup::verify(&plan, &mut receiver)?;
-
-    // every relation holds at a random point
-    let lengths = relations::random_lengths(&plan);
-    let random = lengths
-        .iter()
-        .map(|n| receiver.transcript().challenges(*n))
-        .collect();
-    let powers = proof::powers(receiver.transcript().challenge(), plan.relations.len());
-    let mut points = Points::new(&plan, random);
-    let linear = relations::linear(&mut points, &plan, &powers);
-    let said = receiver.receive("linear parts", 2)?;
-    let [linear_witness, linear_weights] = said[..] else {
-        return Err(VerifyError::Sumcheck {
-            label: einsum::LABEL,
-        });
-    };
-    let instances = relations::instances(&mut points, &plan, &powers);
-    let rounds = instances.iter().map(|i| i.bits).max().unwrap_or(0);
-    let claim = -(linear.known + linear_witness + linear_weights);
-    let (point, claim) = einsum::verify(claim, rounds, &mut receiver)?;
-    points.bound = point;
-    let atoms = proof::atoms(&mut points, &plan, &instances);
-    let values = receiver.receive("operands", atoms.list.len())?;
-    let mut total = EF::ZERO;
-    for (i, instance) in instances.iter().enumerate() {
-        let [a, b] = atoms.operands(i, &values);
-        let eq = eq_points(
-            &instance.eq_point(&points),
-            &points.bound[instance.sum_bits..instance.bits],
-        );
-        total += instance.weight * eq * a * b * einsum::beyond(&points.bound, instance.bits);
-    }
-    Check::Products.holds(
-        total == claim,
-        VerifyError::Sumcheck {
-            label: einsum::LABEL,
-        },
-    )?;
+    let root = proof::receive_root(&mut receiver, proof::WITNESS)?;
+    let session = session::listen(&plan, &mut receiver)?;
 
     // what was claimed of the witness and of the weights holds
     let gamma = receiver.transcript().challenge();
-    let claims = proof::claims(
-        &atoms,
-        &values,
-        &linear,
-        [linear_witness, linear_weights],
-        &looked,
-        gamma,
-    );
-    let (point, value, claim) = reduce::verify(
-        "witness",
-        reduce::Order::HighestFirst,
+    let claims = session.claims(gamma);
+    let points = session.points;
+    let (point, value) = reduced(
+        &plan,
+        (&claims.witness, &points),
+        (&session.looked.leaves, claims.lookup_factors),
         claims.witness_value,
-        plan.witness.log,
         &mut receiver,
-    )?;
-    let functional = claims
-        .witness
-        .at(&points, &plan.witness, &point, |tile| Some(tile.offset))
-        + looked.at(&plan, claims.lookup_factors, &point);
-    Check::Witness.holds(
-        functional * value == claim,
-        VerifyError::Sumcheck { label: "witness" },
     )?;
     let bytes = receiver.section(pcs::opening_cap(plan.witness.log, Side::Witness))?;
     let opened = pcs::verify(
@@ -258,4 +214,21 @@ fn check(key: &Key, consts: Option<&[Const]>, proof: &Proof) -> Result<Verified,
     let rest = receiver.rest();
     Check::Trailing.holds(rest == 0, VerifyError::Trailing(rest))?;
     Ok(Verified { budget })
+}
+
+/// From the claims on the witness to its value at one point.
+fn reduced(
+    plan: &Plan,
+    (functional, points): (&Functional, &Points<'_>),
+    (leaves, factors): (&lookup::Leaves, [EF; 3]),
+    claim: EF,
+    receiver: &mut Receiver<'_>,
+) -> Result<(Vec<EF>, EF), VerifyError> {
+    let label = "witness";
+    let order = reduce::Order::HighestFirst;
+    let (point, value, claim) = reduce::verify(label, order, claim, plan.witness.log, receiver)?;
+    let at = functional.at(points, &plan.witness, &point, |tile| Some(tile.offset))
+        + leaves.at(plan, factors, &point);
+    Check::Witness.holds(at * value == claim, VerifyError::Sumcheck { label })?;
+    Ok((point, value))
 }

@@ -15,10 +15,11 @@ use self::gkr::LeafClaim;
 use crate::{
     error::VerifyError,
     field::{EF, F, embed},
+    listener::{Listener, Value},
     mle::{eq_index, eq_points, eq_table, prefix},
     packed::{self, Pack, WIDTH},
     plan::{Cell, Choice, Plan, Tables, expr::ColumnId, layout::Tile, tag},
-    transcript::{Channel, Receiver, Sender},
+    transcript::{Channel, Sender},
     verifier::Check,
 };
 
@@ -50,10 +51,15 @@ impl Fingerprint {
 }
 
 /// The three claims on the witness in which the argument ends, all at the same point.
-pub(crate) struct Claims {
-    pub(crate) point: Vec<EF>,
+pub(crate) struct Claims<V = EF> {
+    pub(crate) leaves: Leaves,
     /// Extensions of keys, values and multiplicities there.
-    pub(crate) values: [EF; 3],
+    pub(crate) values: [V; 3],
+}
+
+/// The point of the claims: the functionals of the witness that they are about.
+pub(crate) struct Leaves {
+    point: Vec<EF>,
 }
 
 /// How often each row is looked up, all tables after one another.
@@ -216,7 +222,10 @@ pub(crate) fn prove(plan: &Plan, cells: &[F], sender: &mut Sender<'_>) -> Claims
         Eq::new(&point[..plan.table_log]).inner(0, 1 << plan.table_log, &cells[counts.offset..]);
     let values = [keys, values, counted];
     sender.send(LABEL, &values);
-    Claims { point, values }
+    Claims {
+        leaves: Leaves { point },
+        values,
+    }
 }
 
 /// `eq` of a point at all leaves.
@@ -258,20 +267,25 @@ impl Eq {
 }
 
 /// Checks the argument up to its claims on the witness.
-pub(crate) fn verify(plan: &Plan, receiver: &mut Receiver<'_>) -> Result<Claims, VerifyError> {
-    let fingerprint = Fingerprint::draw(receiver);
+pub(crate) fn verify<L: Listener>(
+    plan: &Plan,
+    listener: &mut L,
+) -> Result<Claims<L::V>, VerifyError> {
+    let fingerprint = Fingerprint::draw(listener);
     let LeafClaim {
         point,
         numerator,
         denominator,
-    } = gkr::verify(plan.leaf_log, receiver)?;
-    let claimed = receiver.receive(LABEL, 3)?;
-    let [keys, values, counted] = claimed[..] else {
+    } = gkr::verify(plan.leaf_log, listener)?;
+    let claimed = listener.hear(LABEL, 3)?;
+    let Ok(claimed) = <[L::V; 3]>::try_from(claimed) else {
         return Err(VerifyError::Lookup {
             why: "claims are missing",
         });
     };
+    let [keys, values, counted] = &claimed;
 
+    let one = EF::ONE;
     let filled = prefix(&point, plan.leaves.cells);
     let rows = eq_index(
         &point[plan.table_log..],
@@ -280,19 +294,22 @@ pub(crate) fn verify(plan: &Plan, receiver: &mut Receiver<'_>) -> Result<Claims,
     let wrong = VerifyError::Lookup {
         why: "the numerators are not those of the multiplicities",
     };
-    Check::Numerators.holds(numerator == filled - rows * counted, wrong)?;
+    let rest = L::V::sum(-filled, [(one, &numerator), (rows, counted)]);
+    listener.zero(Check::Numerators, &rest, wrong)?;
     let public = public_part(plan, fingerprint, &point);
     let fingerprint_of_rows = table_part(plan, fingerprint, &point[..plan.table_log]);
     let alpha = fingerprint.alpha;
-    let cells = alpha * filled - public - keys - fingerprint.beta.square() * values;
-    let want = cells + (EF::ONE - filled - rows) + rows * (alpha - fingerprint_of_rows);
+    let known =
+        alpha * filled - public + (one - filled - rows) + rows * (alpha - fingerprint_of_rows);
+    let cells = [(one, keys), (fingerprint.beta.square(), values)];
+    let rest = L::V::sum(-known, [(one, &denominator)].into_iter().chain(cells));
     let wrong = VerifyError::Lookup {
         why: "the denominators are not those of the cells",
     };
-    Check::Denominators.holds(denominator == want, wrong)?;
+    listener.zero(Check::Denominators, &rest, wrong)?;
     Ok(Claims {
-        point,
-        values: [keys, values, counted],
+        leaves: Leaves { point },
+        values: claimed,
     })
 }
 
@@ -354,7 +371,7 @@ fn table_part(plan: &Plan, fingerprint: Fingerprint, point: &[EF]) -> EF {
         .sum()
 }
 
-impl Claims {
+impl Leaves {
     /// Adds the three functionals, times powers, to one over all cells of the witness.
     pub(crate) fn spread(&self, plan: &Plan, factors: [EF; 3], out: &mut [Pack]) {
         let eq = Eq::new(&self.point);

@@ -468,12 +468,9 @@ pub(crate) fn prove_tampered(
     plan.witness
         .scatter(plan.multiplicities(), &counts, &mut cells, F::from_u32);
     let committed = pcs::commit(plan.witness.log, cells, Side::Witness)?;
-    let mut sender = Sender {
-        transcript: proof::transcript(&statement, &key.key, &plan),
-        bytes: Vec::new(),
-        tamper: tamper.messages,
-    };
-    proof::send_root(&mut sender, &committed.root());
+    let transcript = proof::transcript(&statement, &key.key, &plan);
+    let mut sender = Sender::new(transcript, tamper.messages);
+    proof::send_root(&mut sender, proof::WITNESS, &committed.root());
 
     progress(Step::Lookups);
     let looked = lookup::prove(&plan, committed.cells(), &mut sender);
@@ -495,7 +492,8 @@ pub(crate) fn prove_tampered(
     let linear = relations::linear(&mut points, &plan, &powers);
     let linear_witness = prover.of_columns(&points, &linear.witness);
     let linear_weights = prover.of_weights(&points, &linear.weights);
-    sender.send("linear parts", &[linear_witness, linear_weights]);
+    let parts = [linear_witness, linear_weights];
+    sender.send_where("linear parts", &parts, |i| i == 1);
     let instances = relations::instances(&mut points, &plan, &powers);
     let mut tables = Vec::with_capacity(instances.len());
     for instance in &instances {
@@ -505,7 +503,7 @@ pub(crate) fn prove_tampered(
         tables.push(einsum::Tables { e, a, b });
     }
     let claim = -(linear.known + linear_witness + linear_weights);
-    points.bound = einsum::prove(claim, &mut tables, &mut sender);
+    points.bound = einsum::prove(einsum::LABEL, claim, &mut tables, &mut sender);
     let atoms = proof::atoms(&mut points, &plan, &instances);
     let last: Vec<[EF; 2]> = tables.iter().map(|t| [t.a[0], t.b[0]]).collect();
     drop(tables);
@@ -524,23 +522,18 @@ pub(crate) fn prove_tampered(
         });
     });
     let atom_values: Vec<EF> = known.into_iter().flatten().collect();
-    sender.send("operands", &atom_values);
+    sender.send_where("operands", &atom_values, |i| atoms.list[i].weights);
 
     progress(Step::Witness);
     let gamma = sender.transcript().challenge();
-    let claims = proof::claims(
-        &atoms,
-        &atom_values,
-        &linear,
-        [linear_witness, linear_weights],
-        &looked,
-        gamma,
-    );
+    let claims = proof::claims(&atoms, &atom_values, &linear, &parts, &looked, gamma);
     let mut functional =
         lookup::gkr::with_capacity(1 << (plan.witness.log - WIDTH.trailing_zeros() as usize));
     functional.resize(functional.capacity(), [Lane::ZERO; 5]);
     spread(&claims.witness, &points, &plan.witness, &mut functional);
-    looked.spread(&plan, claims.lookup_factors, &mut functional);
+    looked
+        .leaves
+        .spread(&plan, claims.lookup_factors, &mut functional);
     let (point, _) = reduce::prove(
         "witness",
         claims.witness_value,
@@ -557,7 +550,7 @@ pub(crate) fn prove_tampered(
         let parts: Vec<EF> = (0..shards.logs.len())
             .map(|shard| prover.of_piece(claimed, shard))
             .collect();
-        sender.send("pieces of the weights", &parts[..parts.len() - 1]);
+        sender.send_open("pieces of the weights", &parts[..parts.len() - 1]);
         for (shard, (piece, part)) in key.committed.iter().zip(&parts).enumerate() {
             let (point, _) = weights::reduce(
                 "weights",

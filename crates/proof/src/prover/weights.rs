@@ -239,7 +239,7 @@ pub(crate) fn reduce(
         };
         let g = works.par_iter().map(of_work).reduce(|| [EF::ZERO; 2], add);
         let g = add(g, round(&done[0], &done[1]));
-        sender.send(label, &g);
+        sender.send_open(label, &g);
         let r = sender.transcript().challenge();
         claim = crate::reduce::quadratic(claim, g, r);
         works.par_iter_mut().for_each(|w| match &mut w.state {
@@ -250,6 +250,6 @@ pub(crate) fn reduce(
         point.push(r);
     }
     let value = done[1].first().copied().unwrap_or(EF::ZERO);
-    sender.send(label, &[value]);
+    sender.send_open(label, &[value]);
     (point, value)
 }

@@ -1,5 +1,6 @@
 //! Honest runs are provable and every lie is caught: small graphs of each operator, through the definition, the oracle, the prover and the verifier.
 
+mod digests;
 mod encoder;
 mod hostile;
 mod language;

@@ -22,8 +22,6 @@ mod tests;
 mod verify;
 
 use crate::field::EF;
-#[cfg(test)]
-use crate::field::EF_BYTES;
 
 pub(crate) use memory::with_capacity;
 pub(crate) use prove::prove;
@@ -31,19 +29,19 @@ pub(crate) use verify::verify;
 
 /// What is left to show: the multilinear extensions of the leaves at one point.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct LeafClaim {
+pub(crate) struct LeafClaim<V = EF> {
     /// `L` coordinates, lowest bit first.
     pub(crate) point: Vec<EF>,
     /// The numerators there.
-    pub(crate) numerator: EF,
+    pub(crate) numerator: V,
     /// The denominators there.
-    pub(crate) denominator: EF,
+    pub(crate) denominator: V,
 }
 
-/// Bytes of a proof for `2^log` leaves, exactly: four elements of the root, and for the layer above `2^(k+1)` fractions `k` rounds of two and four at the end.
+/// Elements of a proof for `2^log` leaves, exactly: four of the root, and for the layer above `2^(k+1)` fractions `k` rounds of two and four at the end.
 #[cfg(test)]
-pub(crate) fn proof_len(log: usize) -> usize {
-    (1..log).map(|k| 2 * k + 4).sum::<usize>() * EF_BYTES + 4 * EF_BYTES
+pub(crate) fn elements(log: usize) -> usize {
+    4 + (1..log).map(|k| 2 * k + 4).sum::<usize>()
 }
 
 /// The soundness error is at most this, divided by the size of the extension field: degree two in every round, and one for each `λ` and each choice of a child.

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     error::VerifyError,
-    field::F,
+    field::{EF_BYTES, F},
     mle::eq_table,
     transcript::{Receiver, Sender, Transcript},
 };
@@ -66,11 +66,7 @@ fn transcript() -> Transcript {
 }
 
 fn run(p: &[F], q: &[EF], tamper: Option<Tamper<'_>>) -> (LeafClaim, Vec<u8>) {
-    let mut sender = Sender {
-        transcript: transcript(),
-        bytes: Vec::new(),
-        tamper,
-    };
+    let mut sender = Sender::new(transcript(), tamper);
     let claim = prove(p, q.to_vec(), &mut sender);
     (claim, sender.bytes)
 }
@@ -97,7 +93,7 @@ fn honest_proofs_are_accepted() {
     for log in 1..=15 {
         let (p, q) = lookups(log, log as u64);
         let (claim, bytes) = run(&p, &q, None);
-        assert_eq!(bytes.len(), proof_len(log));
+        assert_eq!(bytes.len(), EF_BYTES * elements(log));
         assert_eq!(claim.point.len(), log);
         assert!(is_true(&claim, &p, &q), "2^{log}");
         assert_eq!(check(log, &bytes), Ok(claim), "2^{log}");
@@ -130,11 +126,7 @@ fn messages_equal_the_naive_provers() {
         let p: Vec<F> = (0..1 << log).map(|_| random.base()).collect();
         let q: Vec<EF> = (0..1 << log).map(|_| random.element()).collect();
         let (claim, bytes) = run(&p, &q, None);
-        let mut sender = Sender {
-            transcript: transcript(),
-            bytes: Vec::new(),
-            tamper: None,
-        };
+        let mut sender = Sender::new(transcript(), None);
         let expected = naive(&p, &q, &mut sender);
         assert!(bytes == sender.bytes, "2^{log}");
         assert_eq!(claim, expected);
@@ -247,7 +239,7 @@ fn a_zero_denominator_is_refused() {
 fn every_altered_element_is_refused() {
     for log in [1, 2, 4, 7, 8] {
         let (p, q) = lookups(log, 9);
-        for at in 0..proof_len(log) / EF_BYTES {
+        for at in 0..elements(log) {
             let mut seen = 0;
             let mut root = false;
             let mut tamper = |label: &'static str, message: &mut Vec<EF>| {
@@ -338,8 +330,8 @@ fn soundness_terms() {
     // by hand for 8 leaves: root μ; 1 round and λ, μ; 2 rounds and λ, μ
     assert_eq!(error_degree_sum(3), 1 + (2 + 2) + (4 + 2));
     assert_eq!(error_degree_sum(1), 1);
-    assert_eq!(proof_len(1), 80);
-    assert_eq!(proof_len(3), 20 * (4 + 6 + 8));
+    assert_eq!(elements(1), 4);
+    assert_eq!(elements(3), 4 + 6 + 8);
 }
 
 proptest! {
@@ -374,11 +366,7 @@ fn gkr_time() {
         for _ in 0..(1 << 24 >> log).clamp(3, 20) {
             let mut copy = memory::with_capacity(q.len());
             copy.extend_from_slice(&q);
-            let mut sender = Sender {
-                transcript: transcript(),
-                bytes: Vec::new(),
-                tamper: None,
-            };
+            let mut sender = Sender::new(transcript(), None);
             let start = Instant::now();
             let claim = prove(&p, copy, &mut sender);
             best = best.min(start.elapsed().as_secs_f64());

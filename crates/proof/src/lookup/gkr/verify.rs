@@ -2,55 +2,67 @@
 
 use p3_field::PrimeCharacteristicRing;
 
-use super::{Children, LAYER, LeafClaim, ROOT, ROUND};
+use super::{LAYER, LeafClaim, ROOT, ROUND};
 use crate::{
     error::VerifyError,
     field::EF,
-    transcript::{Channel, Receiver},
+    listener::{Listener, Value},
+    verifier::Check,
 };
 
 /// Checks a proof for `2^log` leaves; `log` is at least 1 and comes from the plan.
 ///
 /// # Errors
 /// [`VerifyError::Lookup`] for a sum that is not zero or a denominator that is, [`VerifyError::Sumcheck`] for a layer that does not follow, [`VerifyError::Decode`].
-pub(crate) fn verify(log: usize, receiver: &mut Receiver<'_>) -> Result<LeafClaim, VerifyError> {
+pub(crate) fn verify<L: Listener>(
+    log: usize,
+    listener: &mut L,
+) -> Result<LeafClaim<L::V>, VerifyError> {
+    let wrong = |why| VerifyError::Lookup { why };
     if log == 0 {
-        return Err(VerifyError::Lookup {
-            why: "a sum of one fraction",
-        });
+        return Err(wrong("a sum of one fraction"));
     }
-    let children = receive_children(ROOT, receiver)?;
-    if children.numerator() != EF::ZERO {
-        return Err(VerifyError::Lookup {
-            why: "the sum is not zero",
-        });
-    }
-    if children.denominator() == EF::ZERO {
-        return Err(VerifyError::Lookup {
-            why: "a denominator is zero",
-        });
-    }
-    let mu = receiver.transcript().challenge();
+    let one = EF::ONE;
+    let [p0, p1, q0, q1] = hear(ROOT, listener)?;
+    let numerator = [listener.product(&p0, &q1), listener.product(&p1, &q0)];
+    let numerator = L::V::sum(EF::ZERO, numerator.iter().map(|v| (one, v)));
+    listener.zero(Check::Sum, &numerator, wrong("the sum is not zero"))?;
+    let denominator = listener.product(&q0, &q1);
+    let why = "a denominator is zero";
+    listener.nonzero(Check::Denominator, &denominator, wrong(why))?;
+    let mu = listener.transcript().challenge();
     let mut point = vec![mu];
-    let [mut p, mut q] = children.at(mu);
+    let mut p = child(&p0, &p1, mu);
+    let mut q = child(&q0, &q1, mu);
     for k in 1..log {
-        let lambda = receiver.transcript().challenge();
-        let mut claim = p + lambda * q;
+        let lambda = listener.transcript().challenge();
+        let mut claim = L::V::sum(EF::ZERO, [(one, &p), (lambda, &q)]);
         let mut next = vec![EF::ZERO; k];
         for (rho, r) in next.iter_mut().zip(&point).rev() {
-            let [linear, quadratic] = receive_array(ROUND, receiver)?;
-            let constant = claim - *r * (linear + quadratic);
-            *rho = receiver.transcript().challenge();
-            claim = constant + *rho * (linear + *rho * quadratic);
+            let [linear, quadratic] = hear(ROUND, listener)?;
+            *rho = listener.transcript().challenge();
+            // the constant is claim − r·(linear + quadratic)
+            let factors = [one, *rho - *r, rho.square() - *r];
+            claim = L::V::sum(
+                EF::ZERO,
+                factors.into_iter().zip([&claim, &linear, &quadratic]),
+            );
         }
-        let children = receive_children(LAYER, receiver)?;
-        if children.numerator() + lambda * children.denominator() != claim {
-            return Err(VerifyError::Sumcheck { label: "lookup" });
-        }
-        let mu = receiver.transcript().challenge();
+        let [p0, p1, q0, q1] = hear(LAYER, listener)?;
+        let mixed = L::V::sum(EF::ZERO, [(one, &p1), (lambda, &q1)]);
+        let products = [listener.product(&p0, &q1), listener.product(&q0, &mixed)];
+        let parts = [(one, &products[0]), (one, &products[1]), (-one, &claim)];
+        let rest = L::V::sum(EF::ZERO, parts);
+        listener.zero(
+            Check::Layer,
+            &rest,
+            VerifyError::Sumcheck { label: "lookup" },
+        )?;
+        let mu = listener.transcript().challenge();
         next.push(mu);
         point = next;
-        [p, q] = children.at(mu);
+        p = child(&p0, &p1, mu);
+        q = child(&q0, &q1, mu);
     }
     Ok(LeafClaim {
         point,
@@ -59,18 +71,17 @@ pub(crate) fn verify(log: usize, receiver: &mut Receiver<'_>) -> Result<LeafClai
     })
 }
 
-fn receive_array<const N: usize>(
-    label: &'static str,
-    receiver: &mut Receiver<'_>,
-) -> Result<[EF; N], VerifyError> {
-    let values = receiver.receive(label, N)?;
-    Ok(std::array::from_fn(|i| values[i]))
+/// `a + μ·(b − a)`.
+fn child<V: Value>(a: &V, b: &V, mu: EF) -> V {
+    V::sum(EF::ZERO, [(EF::ONE - mu, a), (mu, b)])
 }
 
-fn receive_children(
+fn hear<L: Listener, const N: usize>(
     label: &'static str,
-    receiver: &mut Receiver<'_>,
-) -> Result<Children, VerifyError> {
-    let [p0, p1, q0, q1] = receive_array(label, receiver)?;
-    Ok(Children { p0, p1, q0, q1 })
+    listener: &mut L,
+) -> Result<[L::V; N], VerifyError> {
+    let values = listener.hear(label, N)?;
+    values.try_into().map_err(|_| VerifyError::Lookup {
+        why: "elements are missing",
+    })
 }
