@@ -3,6 +3,7 @@
 //! `whir_search search LOG [BYTES]` lists the cheapest choices by estimated CPU time, one for each size of opening (from BYTES down).
 //! `whir_search best MAX_LOG` lists one choice per size and side: least `bytes · seconds^0.3`, where the commitment to weights counts a quarter (it is made once); rate 1/2 for long vectors.
 //! `whir_search measure LOG RATES FOLDS` measures one choice, e.g. `measure 20 1,3,6 6,4,4`; `whir_search table` measures each row of the parameter set.
+//! `whir_search hidden LOG` measures a commitment that hides beside a plain one.
 //! CPU seconds are summed over threads; set `RAYON_NUM_THREADS=1` for figures that compare.
 #![allow(dead_code, clippy::type_complexity, clippy::double_must_use)]
 
@@ -42,6 +43,7 @@ fn main() {
             heading();
             measure(number(log) as u8, &list(rates), &list(folds));
         }
+        ["hidden", log] => hidden(number(log)),
         ["table", max] => {
             for side in [Side::Weights, Side::Witness] {
                 println!("{}", side.name());
@@ -52,7 +54,9 @@ fn main() {
             }
         }
         _ => {
-            eprintln!("best MAX_LOG | search LOG [BYTES] | measure LOG RATES FOLDS | table MAX_LOG")
+            eprintln!(
+                "best MAX_LOG | search LOG [BYTES] | measure LOG RATES FOLDS | hidden LOG | table MAX_LOG"
+            )
         }
     }
 }
@@ -126,6 +130,67 @@ fn measure(log: u8, rates: &[u8], folds: &[u8]) {
         best[2] * 1e3,
         peak_mib()
     );
+}
+
+/// Commits to `2^log` cells, opens and checks, with and without hiding.
+fn hidden(log: usize) {
+    let mut random = hiding::Random::new(&[7; 32]);
+    let cells: Vec<F> = (0..1_usize << log).map(|_| random.base()).collect();
+    let point: Vec<EF> = (0..log).map(|_| random.element()).collect();
+    let weights = mle::eq_table(&point, EF::ONE);
+    let transcript = || Transcript::new(b"bench");
+    println!("          commit-s    open-s  verify-ms     bytes  (2^{log} cells, least of 3)");
+    let mut best = [[f64::MAX; 3]; 2];
+    let mut bytes = [0; 2];
+    for _ in 0..3 {
+        let start = cpu();
+        let committed = pcs::commit(log, cells.clone(), Side::Witness).expect("a size");
+        let commit = cpu() - start;
+        let root = committed.root();
+        let start = cpu();
+        let opening = pcs::open(committed, &point, &mut transcript()).expect("a size");
+        let open = cpu() - start;
+        let value = weights.iter().zip(&cells).map(|(w, c)| *w * *c).sum();
+        let start = cpu();
+        let side = Side::Witness;
+        pcs::verify(&root, log, side, &point, value, &opening, &mut transcript()).expect("honest");
+        let plain = [commit, open, cpu() - start];
+        bytes[0] = opening.len();
+
+        let start = cpu();
+        let masked = hiding::commit(log, cells.clone(), 0, &mut random).expect("a size");
+        let commit = cpu() - start;
+        let roots = masked.roots();
+        let mut prover = transcript();
+        let start = cpu();
+        let rho = hiding::draw_rho(&mut prover);
+        let line = masked.line(rho);
+        let made = cpu() - start;
+        let h = line.elements();
+        let value = weights.iter().zip(h).map(|(w, h)| *w * *h).sum();
+        let start = cpu();
+        let opening = line.open(&point, &mut prover).expect("a size");
+        let open = made + cpu() - start;
+        let mut verifier = transcript();
+        let start = cpu();
+        let rho = hiding::draw_rho(&mut verifier);
+        let claim = (&point[..], value);
+        hiding::verify(roots, rho, log, claim, &opening, &mut verifier).expect("honest");
+        bytes[1] = opening.len();
+        let masked = [commit, open, cpu() - start];
+        for (best, times) in best.iter_mut().zip([plain, masked]) {
+            for (best, time) in best.iter_mut().zip(times) {
+                *best = best.min(time);
+            }
+        }
+    }
+    for (name, times, bytes) in [("plain", best[0], bytes[0]), ("hiding", best[1], bytes[1])] {
+        let [commit, open, verify] = times;
+        println!(
+            "{name:8} {commit:9.4} {open:9.4} {:10.2} {bytes:9}",
+            verify * 1e3
+        );
+    }
 }
 
 /// What one run took.

@@ -173,6 +173,23 @@ fn roots_are_those_of_the_cells() {
     }
 }
 
+/// What changes these bytes is another format.
+#[test]
+fn openings_are_those_of_the_parameter_set() {
+    for (log, side, expected) in [
+        (5, Side::Weights, "3cb26d0728312d43"),
+        (12, Side::Witness, "8cb4c915e4ba62b9"),
+        (15, Side::Weights, "93a05e57dec09747"),
+        (16, Side::Witness, "e2d33302825a3185"),
+    ] {
+        let case = Case::new(log, side, 31);
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&case.root).update(&case.bytes);
+        let digest = hasher.finalize().to_hex();
+        assert_eq!(&digest[..16], expected, "2^{log}");
+    }
+}
+
 #[test]
 fn other_statements_are_rejected() {
     for log in [4, 8, 12, 14, 16] {

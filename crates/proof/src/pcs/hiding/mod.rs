@@ -12,6 +12,8 @@
 //! The caller absorbs both roots before drawing `ρ` and all that a point depends on, and the claimed value before the opening.
 
 mod random;
+#[cfg(test)]
+mod tests;
 
 use p3_field::{BasedVectorSpace, Field, PrimeCharacteristicRing};
 use p3_matrix::dense::DenseMatrix;
@@ -55,9 +57,9 @@ pub(crate) fn random_cells(log: usize) -> Result<usize, PlanError> {
     Ok(random_cells_of(find(Side::Hidden, log)?.0))
 }
 
-/// How many choices of `ρ` are bad at most: the positions of the words. Sizes without parameters count as no security at all.
+/// How many choices of `ρ` are bad at most: the positions of the words, and one as zero is never drawn. Sizes without parameters count as no security at all.
 pub(crate) fn line_error(log: usize) -> u64 {
-    params::row(Side::Hidden, log).map_or(u64::MAX, |row| 1 << row.leaves(0))
+    params::row(Side::Hidden, log).map_or(u64::MAX, |row| (1 << row.leaves(0)) + 1)
 }
 
 /// Draws `ρ`, not zero.
@@ -174,11 +176,17 @@ impl Line {
         point: &[EF],
         transcript: &mut Transcript,
     ) -> Result<Vec<u8>, PlanError> {
-        assert_eq!(point.len(), self.log, "coordinates of a point");
-        let (row, scheme) = find(Side::Hidden, self.log)?;
-        let data = scheme.data(components(&self.elements), self.kept);
+        let Self {
+            log,
+            elements,
+            kept,
+        } = self;
+        assert_eq!(point.len(), log, "coordinates of a point");
+        let found = find(Side::Hidden, log)?;
+        let data = found.1.data(components(&elements), kept);
+        drop(elements);
         let (point, _) = extended(point);
-        prove((row, scheme), Side::Hidden, data, &point, transcript)
+        prove(found, Side::Hidden, data, &point, transcript)
     }
 }
 
