@@ -1,10 +1,10 @@
-//! Proves a run of a graph file and says what it cost: `bench_prove GRAPH [--seq N | --tokens ID,ID,…] [--runs N] [--repeat N] [--direct]`. Language models answer greedily with one token.
+//! Proves a run of a graph file and says what it cost: `bench_prove GRAPH [--seq N | --tokens ID,ID,…] [--runs N] [--repeat N] [--direct] [--memory MIB]`. Language models answer greedily with one token.
 #![allow(clippy::print_stdout, reason = "a tool for people")]
 
 use std::{sync::Arc, time::Instant};
 
 use assay_graph::{Data, Graph, Sampling, Tensor};
-use assay_proof::{Input, ProvingKey, prove, verify, verify_direct};
+use assay_proof::{Input, MEMORY, ProvingKey, prove, verify, verify_direct};
 
 fn cpu_seconds() -> f64 {
     // user and system ticks of the process, 100 a second
@@ -47,6 +47,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             .and_then(|v| v.parse::<usize>().ok())
     };
     let direct = args.iter().any(|a| a == "--direct");
+    let memory = option("--memory").map_or(MEMORY, |mib| (mib as u64) << 20);
     let graph = Arc::new(Graph::from_bytes(&std::fs::read(path)?)?);
     let ty = graph.input_type().ok_or("no input")?.clone();
     let tokens = args.iter().position(|a| a == "--tokens");
@@ -88,7 +89,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ProvingKey::direct(graph.clone())?
     } else {
         ProvingKey::new(graph.clone())?
-    };
+    }
+    .with_memory(memory);
     println!(
         "key     {:8.3} s wall {:7.2} s cpu, {} bytes, peak {} MiB",
         t.elapsed().as_secs_f64(),
@@ -96,7 +98,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         key.key().encode().len(),
         peak_mib()
     );
-    let cost = key.key().cost(assay_graph::Extent { seq, out: 1 }, runs)?;
+    let cost = key
+        .key()
+        .cost(assay_graph::Extent { seq, out: 1 }, runs, memory)?;
     println!("cost    {cost:?}, about {} MiB", cost.memory() >> 20);
     let mut last = None;
     for _ in 0..option("--repeat").unwrap_or(3) {

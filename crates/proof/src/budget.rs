@@ -9,7 +9,9 @@ use crate::{
     error::VerifyError,
     lookup::gkr,
     params::{self, Side},
-    pcs, plan, relations,
+    pcs,
+    plan::{Plan, stages::Stages},
+    relations,
 };
 
 /// Bits that a proof must have, at least.
@@ -153,12 +155,40 @@ fn tenths(error: u128) -> u32 {
         .unwrap_or(0)
 }
 
-/// The budget of a plan; `weights` are the logarithms of the sizes of the committed weights' pieces, none where the verifier has the weights.
-pub(crate) fn of_plan(plan: &plan::Plan, weights: &[usize]) -> Budget {
+/// The budget of a plan in stages; `weights` are the logarithms of the sizes of the committed weights' pieces, none where the verifier has the weights.
+pub(crate) fn of_stages(stages: &Stages, weights: &[usize]) -> Budget {
+    let mut bad: Vec<(&'static str, u64)> = Vec::new();
+    for plan in &stages.plans {
+        for (i, (label, n)) in of_plan(plan).into_iter().enumerate() {
+            match bad.get_mut(i) {
+                Some(have) => have.1 += n,
+                None => bad.push((label, n)),
+            }
+        }
+    }
+    let of_weights = 2 * weights.iter().sum::<usize>() as u64;
+    bad.push(("reduction of the weights", of_weights));
+    // columns and copies that differ agree at the point, or the claims on them cancel others
+    let ends = stages.links.iter().map(|l| l.ends.len());
+    let point = stages.link_lengths().into_iter();
+    bad.push(("links", ends.chain(point).sum::<usize>() as u64));
+    bad.push(("batch of stages", stages.plans.len() as u64 - 1));
+    let terms = bad.into_iter().filter(|(_, n)| *n > 0);
+    let mut budget = terms.fold(Budget::new(), |b, (label, n)| b.term(label, n));
+    for plan in &stages.plans {
+        budget = budget.pcs(plan.witness.log, Side::Witness);
+    }
+    for log in weights {
+        budget = budget.pcs(*log, Side::Weights);
+    }
+    budget
+}
+
+/// Bad choices of challenges of the steps of one stage.
+fn of_plan(plan: &Plan) -> [(&'static str, u64); 7] {
     let points: usize = relations::random_lengths(plan).iter().sum();
     let sizes = relations::Sizes::new(plan);
-    let mut budget = Budget::new();
-    for (label, bad) in [
+    [
         // fractions times the degree of a fingerprint, whose challenges come in products of degree two
         ("fingerprints", 2 << plan.leaf_log),
         ("lookups", gkr::error_degree_sum(plan.leaf_log)),
@@ -167,20 +197,7 @@ pub(crate) fn of_plan(plan: &plan::Plan, weights: &[usize]) -> Budget {
         ("products", 3 * sizes.rounds as u64),
         ("batch of claims", sizes.operands as u64 + 4),
         ("reduction of the witness", 2 * plan.witness.log as u64),
-        (
-            "reduction of the weights",
-            2 * weights.iter().sum::<usize>() as u64,
-        ),
-    ] {
-        if bad > 0 {
-            budget = budget.term(label, bad);
-        }
-    }
-    budget = budget.pcs(plan.witness.log, Side::Witness);
-    for log in weights {
-        budget = budget.pcs(*log, Side::Weights);
-    }
-    budget
+    ]
 }
 
 #[cfg(test)]

@@ -118,7 +118,6 @@ impl Source<'_> {
         #[cfg(test)]
         let applied = b.applied.clone();
         let (plan, data, facts) = b.finish(MIN_LOG);
-        limit("lookups", 1 << plan.leaf_log, MOST_LOOKUPS)?;
         Ok(Compiled {
             #[cfg(test)]
             nodes: (0..)
@@ -154,10 +153,8 @@ fn check_inputs(inputs: &[i32], ty: &TensorType, source: &Source<'_>) -> Result<
     }
 }
 
-/// Logarithm of the most fractions: multiplicities can't wrap, and the fingerprints' error stays far below the others.
-const MOST_LOOKUPS: usize = 28;
-
-fn limit(what: &'static str, size: usize, limit: usize) -> Result<(), PlanError> {
+/// Refuses sizes above `2^limit`.
+pub(crate) fn limit(what: &'static str, size: usize, limit: usize) -> Result<(), PlanError> {
     let have = crate::mle::log2_ceil(size.min(1 << 62));
     if have > limit {
         return Err(PlanError::Size {

@@ -102,6 +102,14 @@ pub enum PlanError {
         /// Logarithm supported.
         limit: u32,
     },
+    /// No cut into stages fits the memory that a prover may take.
+    #[error("a proof takes {} MiB in as many stages as help, {} MiB are allowed", need >> 20, limit >> 20)]
+    Memory {
+        /// Bytes needed.
+        need: u64,
+        /// Bytes allowed.
+        limit: u64,
+    },
     /// This machine derives other parameters of the commitment scheme than the parameter set states.
     #[error("the parameters of {what} of 2^{log} cells are not those of the parameter set")]
     Parameters {

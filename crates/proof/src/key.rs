@@ -99,6 +99,9 @@ impl Key {
     }
 }
 
+/// Bytes that a proof may take where nothing else is said: 4 GiB.
+pub const MEMORY: u64 = 4 << 30;
+
 /// A model that can be proven: key, constants and committed weights. Made once, used for many proofs.
 #[derive(Clone)]
 pub struct ProvingKey {
@@ -106,6 +109,8 @@ pub struct ProvingKey {
     pub(crate) graph: Arc<Graph>,
     /// The pieces of the weights; none for proofs to verifiers that hold the weights.
     pub(crate) committed: Vec<Committed>,
+    /// Bytes that a proof may take.
+    pub(crate) memory: u64,
 }
 
 impl ProvingKey {
@@ -139,6 +144,7 @@ impl ProvingKey {
             key,
             graph,
             committed,
+            memory: MEMORY,
         })
     }
 
@@ -152,97 +158,19 @@ impl ProvingKey {
             key,
             graph,
             committed: Vec::new(),
+            memory: MEMORY,
         })
+    }
+
+    /// With another bound on the memory that a proof may take, in bytes: [`MEMORY`] unless said otherwise. Proofs that need more are cut into stages.
+    #[must_use]
+    pub fn with_memory(self, memory: u64) -> Self {
+        Self { memory, ..self }
     }
 
     /// The verifying key; it has no roots without a commitment.
     pub fn key(&self) -> &Key {
         &self.key
-    }
-}
-
-/// How large a proof's parts are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cost {
-    /// Committed cells of the witness, before they are filled up to `2^witness_log`.
-    pub cells: usize,
-    /// Logarithm of the witness' size.
-    pub witness_log: usize,
-    /// Cells that are looked up.
-    pub lookups: usize,
-    /// Rows of all tables.
-    pub rows: usize,
-    /// Logarithm of the number of fractions that the lookups sum up.
-    pub leaf_log: usize,
-    /// Relations.
-    pub relations: usize,
-    /// Products of two operands in them.
-    pub products: usize,
-    /// Elements of all products' sums.
-    pub terms: usize,
-    /// Committed cells of the weights.
-    pub weights: usize,
-}
-
-impl Key {
-    /// What a proof of `runs` runs of this size takes.
-    ///
-    /// # Errors
-    /// [`PlanError`] when there can be none.
-    pub fn cost(&self, extent: Extent, runs: usize) -> Result<Cost, PlanError> {
-        let ty = self
-            .structure
-            .types
-            .first()
-            .ok_or_else(|| PlanError::Key("the graph is empty".into()))?;
-        let source = Source {
-            structure: &self.structure,
-            consts: None,
-            runs,
-            extent,
-            inputs: Arc::new(vec![ty.lo; ty.len(extent) * runs]),
-            outputs: None,
-            restless: &[],
-        };
-        let facts = Facts::Replay {
-            facts: Arc::clone(&self.facts),
-            next: 0,
-        };
-        let plan = source.compile(facts, false)?.plan;
-        let (mut products, mut terms) = (0, 0);
-        for relation in &plan.relations {
-            for term in &relation.terms {
-                if let crate::plan::expr::Term::Product { sums, a, b, .. } = term {
-                    products += 1;
-                    let lens = relation.axes.iter().chain(sums).enumerate();
-                    terms += lens
-                        .filter(|(l, _)| a.mentions(*l) && b.mentions(*l))
-                        .map(|(_, n)| n.next_power_of_two())
-                        .product::<usize>();
-                }
-            }
-        }
-        Ok(Cost {
-            cells: plan.witness.cells,
-            witness_log: plan.witness.log,
-            lookups: plan.leaves.cells,
-            rows: plan.tables.iter().map(crate::plan::Table::len).sum(),
-            leaf_log: plan.leaf_log,
-            relations: plan.relations.len(),
-            products,
-            terms,
-            weights: Shards::new(&plan.weights).layout.cells,
-        })
-    }
-}
-
-impl Cost {
-    /// Peak memory of a prover, in bytes, roughly: the sum of fractions takes 64 bytes a leaf; the witness' codeword, tree and reduction about as much a cell; weights 16 bytes a cell.
-    pub fn memory(&self) -> u64 {
-        (64 << self.leaf_log)
-            + (24 << self.witness_log)
-            + 16 * self.weights as u64
-            + (40 * self.terms as u64)
     }
 }
 

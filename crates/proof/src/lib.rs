@@ -4,11 +4,13 @@
 
 mod budget;
 mod compile;
+mod cost;
 mod einsum;
 mod error;
 mod field;
 mod functional;
 mod key;
+mod links;
 mod listener;
 mod lookup;
 mod mle;
@@ -32,8 +34,9 @@ mod transcript;
 mod verifier;
 
 pub use budget::Budget;
+pub use cost::Cost;
 pub use error::{PlanError, ProveError, VerifyError};
-pub use key::{Cost, Key, ProvingKey};
+pub use key::{Key, MEMORY, ProvingKey};
 pub use params::{PARAM_SET, PARAM_SET_NAME};
 pub use proof::Proof;
 pub use prover::{Input, Step, prove};

@@ -14,10 +14,11 @@ use crate::{
     plan::{
         Plan,
         expr::{Operand, View},
+        stages::Stages,
     },
     relations::{Instance, Linear, public},
     statement::Statement,
-    transcript::{Receiver, Sender, Transcript},
+    transcript::{Channel, Receiver, Sender, Transcript},
 };
 
 /// A proof with its statement.
@@ -50,24 +51,26 @@ impl Proof {
     }
 }
 
-/// The transcript that has absorbed what both sides know: statement, key and the sizes of the plan.
-pub(crate) fn transcript(statement: &Statement, key: &Key, plan: &Plan) -> Transcript {
+/// The transcript that has absorbed what both sides know: statement, key and the sizes of the plan's stages.
+pub(crate) fn transcript(statement: &Statement, key: &Key, stages: &Stages) -> Transcript {
     let mut t = Transcript::new(b"assay proof v1");
     t.absorb("statement", &statement.encode());
     t.absorb("key", &key.id());
-    let sizes = [
-        plan.columns.len(),
-        plan.relations.len(),
-        plan.tables.len(),
-        plan.witness.log,
-        plan.leaf_log,
-        plan.table_log,
-    ];
-    let bytes: Vec<u8> = sizes
-        .iter()
-        .flat_map(|n| (*n as u64).to_le_bytes())
-        .collect();
-    t.absorb("plan", &bytes);
+    for plan in &stages.plans {
+        let sizes = [
+            plan.columns.len(),
+            plan.relations.len(),
+            plan.tables.len(),
+            plan.witness.log,
+            plan.leaf_log,
+            plan.table_log,
+        ];
+        let bytes: Vec<u8> = sizes
+            .iter()
+            .flat_map(|n| (*n as u64).to_le_bytes())
+            .collect();
+        t.absorb("plan", &bytes);
+    }
     t
 }
 
@@ -162,6 +165,15 @@ pub(crate) fn atoms(points: &mut Points<'_>, plan: &Plan, instances: &[Instance<
 }
 
 impl Atoms {
+    /// Adds a column of the witness that is claimed to have some value.
+    pub(crate) fn push(&mut self, tensor: usize, axes: Vec<AxisId>) {
+        self.list.push(Atom {
+            weights: false,
+            tensor,
+            axes,
+        });
+    }
+
     /// Values of the atoms that follow from operands of one atom each, whose values are known.
     pub(crate) fn solve(&self, operands: &[[EF; 2]]) -> Vec<Option<EF>> {
         let mut out = vec![None; self.list.len()];
@@ -186,6 +198,22 @@ impl Atoms {
             .each_ref()
             .map(|(known, parts)| V::sum(*known, parts.iter().map(|(f, id)| (*f, &values[*id]))))
     }
+}
+
+/// What a stage claims of the weights.
+pub(crate) struct OfWeights<'a> {
+    /// Its factor among those of all stages.
+    pub(crate) factor: EF,
+    pub(crate) functional: Functional,
+    pub(crate) points: Points<'a>,
+}
+
+/// Factors by which `n` stages' claims on the weights are added up.
+pub(crate) fn factors(n: usize, channel: &mut impl Channel) -> Vec<EF> {
+    if n == 1 {
+        return vec![EF::ONE];
+    }
+    powers(channel.transcript().challenge(), n)
 }
 
 /// All claims about each commitment as one.

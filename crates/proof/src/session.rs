@@ -7,10 +7,11 @@ use crate::{
     error::VerifyError,
     field::EF,
     functional::Points,
+    links::Links,
     listener::{Listener, Value},
     lookup,
     mle::eq_points,
-    plan::Plan,
+    plan::{Plan, stages::Stages},
     proof::{self, Atoms, Claims},
     relations::{self, Linear},
     verifier::Check,
@@ -84,6 +85,12 @@ pub(crate) fn listen<'a, L: Listener>(
 }
 
 impl<V: Value> Session<'_, V> {
+    /// Adds what was said of the columns that the stage shares with others.
+    pub(crate) fn tie(&mut self, links: &Links<V>, stages: &Stages, stage: usize) {
+        let (points, atoms) = (&mut self.points, &mut self.atoms);
+        links.claim(stages, stage, points, atoms, &mut self.values);
+    }
+
     /// The claims, added up with powers of `gamma`.
     pub(crate) fn claims(&self, gamma: EF) -> Claims<V> {
         proof::claims(

@@ -47,6 +47,8 @@ pub struct Statement {
     pub out: u32,
     /// Nodes, ascending, in which a clamp acts or a carry is long: those of other nodes need fewer cells. A matter of the proof's form, not of what it says.
     pub restless: Vec<u32>,
+    /// Most cells of a stage of the proof, 0 for a proof in one stage. A matter of the proof's form, too.
+    pub stage: u32,
     /// At least one.
     pub runs: Vec<Run>,
     /// Bound to the proof, not interpreted: chain, claim, request; at most [`MAX_CONTEXT`] bytes.
@@ -107,6 +109,7 @@ impl Statement {
         for node in &self.restless {
             out.extend_from_slice(&node.to_le_bytes());
         }
+        out.extend_from_slice(&self.stage.to_le_bytes());
         out.extend_from_slice(&(self.runs.len() as u32).to_le_bytes());
         for run in &self.runs {
             for part in [&run.input, &run.output, &run.sampling] {
@@ -158,6 +161,7 @@ impl Statement {
             }
             restless.push(node);
         }
+        let stage = r.u32()?;
         let n = r.u32()? as usize;
         if n == 0 || n > MAX_RUNS {
             return Err(VerifyError::StatementShape {
@@ -189,6 +193,7 @@ impl Statement {
                 seq,
                 out,
                 restless,
+                stage,
                 runs,
                 context,
             },

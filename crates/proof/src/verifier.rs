@@ -9,11 +9,11 @@ use crate::{
     field::EF,
     functional::{Functional, Points},
     key::{Key, ProvingKey},
-    lookup,
+    links, lookup,
     params::Side,
     pcs,
-    plan::{Plan, facts::Facts},
-    proof::{self, Proof},
+    plan::{Plan, facts::Facts, layout::Tile, stages::Stages},
+    proof::{self, OfWeights, Proof},
     reduce, session,
     shards::Shards,
     statement::Mode,
@@ -132,88 +132,103 @@ fn check(key: &Key, consts: Option<&[Const]>, proof: &Proof) -> Result<Verified,
     if !compiled.facts.is_spent() {
         return Err(crate::PlanError::Key("it has facts that the plan does not use".into()).into());
     }
-    let plan = compiled.plan;
-    let shards = Shards::new(&plan.weights);
+    let shards = Shards::new(&compiled.plan.weights);
+    let stages = Stages::new(compiled.plan, statement.stage as usize)?;
     let pieces: &[usize] = if consts.is_none() { &shards.logs } else { &[] };
-    let budget = budget::of_plan(&plan, pieces);
+    let budget = budget::of_stages(&stages, pieces);
     budget.check()?;
 
-    let mut receiver = Receiver::new(proof::transcript(statement, key, &plan), &proof.body);
-    let root = proof::receive_root(&mut receiver, proof::WITNESS)?;
-    let session = session::listen(&plan, &mut receiver)?;
+    let mut receiver = Receiver::new(proof::transcript(statement, key, &stages), &proof.body);
+    let roots = stages
+        .plans
+        .iter()
+        .map(|_| proof::receive_root(&mut receiver, proof::WITNESS))
+        .collect::<Result<Vec<_>, _>>()?;
+    let links = links::listen(&stages, &mut receiver)?;
+    let mut claimed = Vec::with_capacity(roots.len());
+    for (stage, (plan, root)) in stages.plans.iter().zip(&roots).enumerate() {
+        let mut session = session::listen(plan, &mut receiver)?;
+        session.tie(&links, &stages, stage);
+        // what was claimed of the witness holds
+        let gamma = receiver.transcript().challenge();
+        let claims = session.claims(gamma);
+        let points = session.points;
+        let (point, value) = reduced(
+            plan,
+            (&claims.witness, &points),
+            (&session.looked.leaves, claims.lookup_factors),
+            claims.witness_value,
+            &mut receiver,
+        )?;
+        let (log, side) = (plan.witness.log, Side::Witness);
+        let bytes = receiver.section(pcs::opening_cap(log, side))?;
+        let transcript = &mut receiver.transcript;
+        let opened = pcs::verify(root, log, side, &point, value, bytes, transcript);
+        opened.or_else(|e| Check::WitnessOpening.holds(false, e))?;
+        claimed.push((claims.weights, claims.weights_value, points));
+    }
 
-    // what was claimed of the witness and of the weights holds
-    let gamma = receiver.transcript().challenge();
-    let claims = session.claims(gamma);
-    let points = session.points;
-    let (point, value) = reduced(
-        &plan,
-        (&claims.witness, &points),
-        (&session.looked.leaves, claims.lookup_factors),
-        claims.witness_value,
-        &mut receiver,
-    )?;
-    let bytes = receiver.section(pcs::opening_cap(plan.witness.log, Side::Witness))?;
-    let opened = pcs::verify(
-        &root,
-        plan.witness.log,
-        Side::Witness,
-        &point,
-        value,
-        bytes,
-        &mut receiver.transcript,
-    );
-    opened.or_else(|e| Check::WitnessOpening.holds(false, e))?;
-
+    // what was claimed of the weights holds
     match consts {
         None => {
-            if key.roots.len() != shards.logs.len() {
-                return Err(crate::PlanError::Key("it has roots of other weights".into()).into());
-            }
-            // what each piece adds to the claim; the last one is what remains
-            let mut rest = claims.weights_value;
-            let said = receiver.receive("pieces of the weights", shards.logs.len() - 1)?;
-            for (shard, (log, root)) in shards.logs.iter().zip(&key.roots).enumerate() {
-                let part = said.get(shard).copied().unwrap_or(rest);
-                rest -= part;
-                let (point, value, claim) = reduce::verify(
-                    "weights",
-                    reduce::Order::LowestFirst,
-                    part,
-                    *log,
-                    &mut receiver,
-                )?;
-                let functional = claims.weights.at(&points, &shards.layout, &point, |tile| {
-                    Shards::offset(shard, tile)
-                });
-                Check::Weights.holds(
-                    functional * value == claim,
-                    VerifyError::Sumcheck { label: "weights" },
-                )?;
-                let bytes = receiver.section(pcs::opening_cap(*log, Side::Weights))?;
-                let opened = pcs::verify(
-                    root,
-                    *log,
-                    Side::Weights,
-                    &point,
-                    value,
-                    bytes,
-                    &mut receiver.transcript,
-                );
-                opened.or_else(|e| Check::WeightsOpening.holds(false, e))?;
-            }
+            let factors = proof::factors(stages.plans.len(), &mut receiver);
+            let value = factors.iter().zip(&claimed).map(|(f, c)| *f * c.1).sum();
+            let claims: Vec<OfWeights<'_>> = factors
+                .into_iter()
+                .zip(claimed)
+                .map(|(factor, (functional, _, points))| OfWeights {
+                    factor,
+                    functional,
+                    points,
+                })
+                .collect();
+            pieces_of_weights(key, &shards, &claims, value, &mut receiver)?;
         }
         Some(consts) => {
-            let held = crate::prover::evaluate_weights(&plan, consts, &points, &claims.weights);
-            Check::HeldWeights.holds(
-                held == claims.weights_value,
-                VerifyError::Opening { which: "weights" },
-            )?;
+            for (plan, (functional, value, points)) in stages.plans.iter().zip(&claimed) {
+                let held = crate::prover::evaluate_weights(plan, consts, points, functional);
+                Check::HeldWeights
+                    .holds(held == *value, VerifyError::Opening { which: "weights" })?;
+            }
         }
     }
     let rest = receiver.rest();
     Check::Trailing.holds(rest == 0, VerifyError::Trailing(rest))?;
     Ok(Verified { budget })
+}
+
+/// Opens the pieces of the weights at what all stages claim of them.
+fn pieces_of_weights(
+    key: &Key,
+    shards: &Shards,
+    claims: &[OfWeights<'_>],
+    value: EF,
+    receiver: &mut Receiver<'_>,
+) -> Result<(), VerifyError> {
+    let (label, side) = ("weights", Side::Weights);
+    if key.roots.len() != shards.logs.len() {
+        return Err(crate::PlanError::Key("it has roots of other weights".into()).into());
+    }
+    // what each piece adds to the claim; the last one is what remains
+    let mut rest = value;
+    let said = receiver.receive("pieces of the weights", shards.logs.len() - 1)?;
+    for (shard, (log, root)) in shards.logs.iter().zip(&key.roots).enumerate() {
+        let part = said.get(shard).copied().unwrap_or(rest);
+        rest -= part;
+        let order = reduce::Order::LowestFirst;
+        let (point, value, claim) = reduce::verify(label, order, part, *log, receiver)?;
+        let place = |tile: &Tile| Shards::offset(shard, tile);
+        let at = |c: &OfWeights<'_>| {
+            c.factor * c.functional.at(&c.points, &shards.layout, &point, place)
+        };
+        let functional: EF = claims.iter().map(at).sum();
+        Check::Weights.holds(functional * value == claim, VerifyError::Sumcheck { label })?;
+        let bytes = receiver.section(pcs::opening_cap(*log, side))?;
+        let transcript = &mut receiver.transcript;
+        let opened = pcs::verify(root, *log, side, &point, value, bytes, transcript);
+        opened.or_else(|e| Check::WeightsOpening.holds(false, e))?;
+    }
+    Ok(())
 }
 
 /// From the claims on the witness to its value at one point.

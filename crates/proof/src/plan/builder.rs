@@ -12,7 +12,6 @@ use super::{
     expr::{Affine, ColumnId, Operand, PublicId, Read, Relation, ScaleId, Term, View, WeightId},
     facts::Facts,
     gadgets::Ranged,
-    layout::Layout,
 };
 use crate::error::PlanError;
 
@@ -118,11 +117,7 @@ impl Builder {
             publics: self.publics,
             scales: self.scales,
             relations: self.relations,
-            witness: Layout::default(),
-            leaves: Layout::default(),
-            leaf_columns: Vec::new(),
-            table_log: 0,
-            leaf_log: 0,
+            ..Plan::default()
         };
         (plan.arrange(min_log), self.data, self.facts)
     }
@@ -193,6 +188,7 @@ impl Builder {
             shape: shape.to_vec(),
             cell,
             partner: None,
+            node: self.node,
             #[cfg(test)]
             op: self.op,
         });
@@ -245,7 +241,7 @@ impl Builder {
                 Cell::Key(Tables::One(choice)) => Some(self.tables[choice.table].images()),
                 _ => None,
             },
-            Cell::Key(_) => None,
+            Cell::Key(_) | Cell::Copy => None,
         }
     }
 

@@ -8,6 +8,7 @@ pub(crate) mod gadgets;
 pub(crate) mod layout;
 pub(crate) mod requant;
 pub(crate) mod row;
+pub(crate) mod stages;
 pub(crate) mod value;
 pub(crate) mod wide;
 
@@ -56,13 +57,15 @@ pub(crate) enum Tables {
     },
 }
 
-/// What makes a cell of a column legal. Every committed cell is in exactly one lookup.
+/// What makes a cell of a column legal. Every committed cell is in exactly one lookup, but for copies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Cell {
     /// Cell plus offset is a key of the table.
     Key(Tables),
     /// The cell is the value that belongs to the key column's cell at the same place.
     Value { key: ColumnId },
+    /// The cell is that of a column of another stage, where it is in a lookup.
+    Copy,
 }
 
 /// A committed tensor.
@@ -72,6 +75,8 @@ pub(crate) struct Column {
     pub(crate) cell: Cell,
     /// The column that holds the values that belong to these keys.
     pub(crate) partner: Option<ColumnId>,
+    /// Node that it belongs to.
+    pub(crate) node: u32,
     /// Operator that it belongs to.
     #[cfg(test)]
     pub(crate) op: &'static str,
@@ -104,7 +109,7 @@ pub(crate) struct Public {
 }
 
 /// What is proven about a run, and where everything lies.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Plan {
     pub(crate) columns: Vec<Column>,
     pub(crate) tables: Vec<Table>,

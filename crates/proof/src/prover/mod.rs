@@ -9,17 +9,18 @@ use assay_graph::{Data, Extent, Sampling, Tensor};
 use p3_field::PrimeCharacteristicRing;
 use rayon::prelude::*;
 
-use self::contract::Source;
+use self::{contract::Source, weights::Held};
 use crate::{
     budget,
     compile::{self, Compiled},
-    einsum,
+    cost, einsum,
     error::{PlanError, ProveError},
     field::{EF, F, embed},
     functional::{Functional, Place, Points},
     key::{ProvingKey, values},
+    links::{self, Links},
     lookup,
-    mle::eq_table,
+    mle::{eq_table, log2_ceil},
     packed::{self, Lane, Pack, WIDTH},
     params::Side,
     pcs,
@@ -27,9 +28,10 @@ use crate::{
         Plan,
         expr::{Operand, Read, View},
         facts::Facts,
-        layout::{Layout, Tile},
+        layout::Layout,
+        stages::{Link, Stages},
     },
-    proof::{self, Proof},
+    proof::{self, OfWeights, Proof},
     reduce,
     relations::{self, Instance},
     shards::Shards,
@@ -38,6 +40,7 @@ use crate::{
 };
 
 type LieOfCells<'a> = &'a mut dyn FnMut(&Plan, &mut Vec<Vec<i32>>);
+type LieOfStages<'a> = &'a mut dyn FnMut(&Stages, &mut Vec<Vec<Vec<i32>>>);
 type LieOfCounts<'a> = &'a mut dyn FnMut(&mut Vec<u32>);
 
 /// Lies for tests: called before cells are committed and before messages are sent.
@@ -45,6 +48,12 @@ type LieOfCounts<'a> = &'a mut dyn FnMut(&mut Vec<u32>);
 pub(crate) struct Tamper<'a> {
     /// Gets the plan and the cells of the columns.
     pub(crate) columns: Option<LieOfCells<'a>>,
+    /// Gets the stages and the cells of their columns.
+    pub(crate) stages: Option<LieOfStages<'a>>,
+    /// How the plan is cut, instead of what is best.
+    pub(crate) stage: Option<u32>,
+    /// Nodes that are not planned calm even if they are.
+    pub(crate) restless: Vec<u32>,
     /// Gets the multiplicities.
     pub(crate) counts: Option<LieOfCounts<'a>>,
     /// Gets label and message.
@@ -96,25 +105,10 @@ pub fn prove(
 struct Prover<'a> {
     plan: &'a Plan,
     data: Vec<Vec<i32>>,
-    key: &'a ProvingKey,
-    shards: &'a Shards,
+    weights: Held<'a>,
 }
 
 impl Prover<'_> {
-    /// A tile of the committed weights.
-    fn tile(&self, tile: &Tile) -> Option<&[F]> {
-        let mut pieces = self.key.committed.iter().enumerate();
-        pieces.find_map(|(shard, piece)| {
-            let offset = Shards::offset(shard, tile)?;
-            piece.cells().get(offset..offset + (1 << tile.log))
-        })
-    }
-
-    fn tiles(&self, id: usize) -> impl Iterator<Item = &Tile> {
-        let layout = &self.shards.layout;
-        layout.of_tensor[id].iter().map(|t| &layout.tiles[*t])
-    }
-
     /// A read over the labels of a cube, the others at their places.
     fn cube(
         &self,
@@ -150,7 +144,7 @@ impl Prover<'_> {
                     .first()
                     .is_some_and(|i| i.affine.terms.iter().all(|(l, _)| !labels.contains(l)));
                 if let ([rows, cols], true, false) =
-                    (&shape[..], bound, self.key.committed.is_empty())
+                    (&shape[..], bound, self.weights.key.committed.is_empty())
                 {
                     let axis = points.axis(*rows, &read.indices[0], places);
                     let folded = self.folded(id, &points.vector(axis).clone(), *cols);
@@ -163,7 +157,7 @@ impl Prover<'_> {
                         labels,
                     );
                 }
-                let data = values(self.key.graph.consts(), &self.plan.weights[id]);
+                let data = values(self.weights.key.graph.consts(), &self.plan.weights[id]);
                 contract::cube(points, read, shape, Source::Integers(&data), places, labels)
             }
         }
@@ -172,8 +166,8 @@ impl Prover<'_> {
     /// `Σ_row u[row]·W[row, ·]` of a committed matrix.
     fn folded(&self, id: usize, u: &[EF], cols: usize) -> Vec<EF> {
         let mut out = vec![EF::ZERO; cols];
-        for tile in self.tiles(id) {
-            let ([rows, cols], Some(cells)) = (&tile.segments[..], self.tile(tile)) else {
+        for tile in self.weights.tiles(id) {
+            let ([rows, cols], Some(cells)) = (&tile.segments[..], self.weights.tile(tile)) else {
                 continue;
             };
             let part = weights::fold_rows(
@@ -218,52 +212,6 @@ impl Prover<'_> {
             *c * full(&self.data[*tensor], &vectors)
         });
         parts.sum()
-    }
-
-    /// What a piece of the weights adds to a functional's value.
-    fn of_piece(&self, (functional, points): (&Functional, &Points<'_>), shard: usize) -> EF {
-        self.of_tiles(points, functional, |tile| {
-            Shards::offset(shard, tile).is_some()
-        })
-    }
-
-    /// Value of a functional of weights.
-    fn of_weights(&self, points: &Points<'_>, functional: &Functional) -> EF {
-        if self.key.committed.is_empty() {
-            return evaluate_weights(self.plan, self.key.graph.consts(), points, functional);
-        }
-        self.of_tiles(points, functional, |_| true)
-    }
-
-    fn of_tiles(
-        &self,
-        points: &Points<'_>,
-        functional: &Functional,
-        among: impl Fn(&Tile) -> bool,
-    ) -> EF {
-        let mut total = EF::ZERO;
-        for ((tensor, axes), c) in &functional.parts {
-            for tile in self.tiles(*tensor).filter(|t| among(t)) {
-                let Some(cells) = self.tile(tile) else {
-                    continue;
-                };
-                let mut vectors = axes
-                    .iter()
-                    .zip(&tile.segments)
-                    .map(|(a, s)| &points.vector(*a)[s.start..s.start + (1 << s.log)]);
-                let last = vectors.next_back().unwrap_or(&[EF::ONE]);
-                let mut rows = vec![*c];
-                for v in vectors {
-                    rows = rows
-                        .iter()
-                        .flat_map(|h| v.iter().map(move |u| *h * *u))
-                        .collect();
-                }
-                let folded = weights::fold_rows(&rows, cells, last.len());
-                total += folded.iter().zip(last).map(|(v, u)| *v * *u).sum::<EF>();
-            }
-        }
-        total
     }
 }
 
@@ -373,7 +321,7 @@ pub(crate) fn prove_tampered(
         extent,
         inputs: Arc::new(integers),
         outputs: outputs.map(Arc::new),
-        restless: &[],
+        restless: &tamper.restless,
     };
     let facts = Facts::Replay {
         facts: Arc::clone(&key.key.facts),
@@ -418,6 +366,10 @@ pub(crate) fn prove_tampered(
     } else {
         Mode::Direct
     };
+    let stage = match tamper.stage {
+        Some(stage) => stage,
+        None => cost::choose(&plan, key.memory)?,
+    };
     let statement = Statement {
         mode,
         model_id: key.key.model_id,
@@ -429,6 +381,7 @@ pub(crate) fn prove_tampered(
         seq,
         out: first.out,
         restless,
+        stage,
         runs,
         context: context.to_vec(),
     };
@@ -438,117 +391,148 @@ pub(crate) fn prove_tampered(
 
     progress(Step::Commit);
     let shards = Shards::new(&plan.weights);
+    let stages = Stages::new(plan, statement.stage as usize)?;
+    let mut data = stages.distribute(data);
+    if let Some(lie) = &mut tamper.stages {
+        lie(&stages, &mut data);
+    }
     let pieces: &[usize] = if mode == Mode::Committed {
         &shards.logs
     } else {
         &[]
     };
-    budget::of_plan(&plan, pieces)
+    budget::of_stages(&stages, pieces)
         .check()
         .map_err(ProveError::Budget)?;
-    let counts = lookup::multiplicities(&plan, &data);
-    let counts = match counts {
-        Ok(counts) => counts,
-        Err(_) if tamper.columns.is_some() => vec![0; 1 << plan.table_log],
-        Err(column) => {
-            return Err(ProveError::Runs(format!(
-                "column {column} has a cell outside its table"
-            )));
-        }
-    };
-    let mut counts = counts;
-    if let Some(lie) = &mut tamper.counts {
-        lie(&mut counts);
-    }
-    let mut cells = vec![F::ZERO; 1 << plan.witness.log];
-    for (id, column) in data.iter().enumerate() {
-        plan.witness
-            .scatter(id, column, &mut cells, |v: i32| embed(i64::from(v)));
-    }
-    plan.witness
-        .scatter(plan.multiplicities(), &counts, &mut cells, F::from_u32);
-    let committed = pcs::commit(plan.witness.log, cells, Side::Witness)?;
-    let transcript = proof::transcript(&statement, &key.key, &plan);
+    let transcript = proof::transcript(&statement, &key.key, &stages);
     let mut sender = Sender::new(transcript, tamper.messages);
-    proof::send_root(&mut sender, proof::WITNESS, &committed.root());
+    // all stages are committed before anything is drawn; of several, each is committed again when its turn comes
+    let mut kept = None;
+    let mut counts = Vec::with_capacity(stages.plans.len());
+    for (plan, data) in stages.plans.iter().zip(&data) {
+        let mut found = match lookup::multiplicities(plan, data) {
+            Ok(found) => found,
+            Err(_) if tamper.columns.is_some() => vec![0; 1 << plan.table_log],
+            Err(column) => {
+                return Err(ProveError::Runs(format!(
+                    "column {column} has a cell outside its table"
+                )));
+            }
+        };
+        if let Some(lie) = &mut tamper.counts {
+            lie(&mut found);
+        }
+        let committed = commit(plan, data, &found)?;
+        proof::send_root(&mut sender, proof::WITNESS, &committed.root());
+        kept = (stages.plans.len() == 1).then_some(committed);
+        counts.push(found);
+    }
+    let point = links::point(&stages, &mut sender);
+    let values = link_values(&stages, &data, &point);
+    sender.send(links::LABEL, &values);
+    let links = Links::new(point, values);
 
-    progress(Step::Lookups);
-    let looked = lookup::prove(&plan, committed.cells(), &mut sender);
-
-    progress(Step::Products);
-    let prover = Prover {
-        plan: &plan,
-        data,
+    let weights = Held {
         key,
         shards: &shards,
     };
-    let lengths = relations::random_lengths(&plan);
-    let random = lengths
-        .iter()
-        .map(|n| sender.transcript().challenges(*n))
-        .collect();
-    let powers = proof::powers(sender.transcript().challenge(), plan.relations.len());
-    let mut points = Points::new(&plan, random);
-    let linear = relations::linear(&mut points, &plan, &powers);
-    let linear_witness = prover.of_columns(&points, &linear.witness);
-    let linear_weights = prover.of_weights(&points, &linear.weights);
-    let parts = [linear_witness, linear_weights];
-    sender.send_where("linear parts", &parts, |i| i == 1);
-    let instances = relations::instances(&mut points, &plan, &powers);
-    let mut tables = Vec::with_capacity(instances.len());
-    for instance in &instances {
-        let e = eq_table(&instance.eq_point(&points), instance.weight);
-        let a = prover.view(&mut points, instance, instance.a);
-        let b = prover.view(&mut points, instance, instance.b);
-        tables.push(einsum::Tables { e, a, b });
-    }
-    let claim = -(linear.known + linear_witness + linear_weights);
-    points.bound = einsum::prove(einsum::LABEL, claim, &mut tables, &mut sender);
-    let atoms = proof::atoms(&mut points, &plan, &instances);
-    let last: Vec<[EF; 2]> = tables.iter().map(|t| [t.a[0], t.b[0]]).collect();
-    drop(tables);
-    let mut known = atoms.solve(&last);
-    let missing = atoms
-        .list
-        .par_iter()
-        .zip(&mut known)
-        .filter(|(_, v)| v.is_none());
-    missing.for_each(|(atom, v)| {
-        let functional = atom.functional();
-        *v = Some(if atom.weights {
-            prover.of_weights(&points, &functional)
-        } else {
-            prover.of_columns(&points, &functional)
-        });
-    });
-    let atom_values: Vec<EF> = known.into_iter().flatten().collect();
-    sender.send_where("operands", &atom_values, |i| atoms.list[i].weights);
+    let mut claimed = Vec::with_capacity(stages.plans.len());
+    for (stage, plan) in stages.plans.iter().enumerate() {
+        let data = std::mem::take(&mut data[stage]);
+        let committed = match kept.take() {
+            Some(committed) => committed,
+            None => {
+                progress(Step::Commit);
+                commit(plan, &data, &counts[stage])?
+            }
+        };
+        progress(Step::Lookups);
+        let looked = lookup::prove(plan, committed.cells(), &mut sender);
 
-    progress(Step::Witness);
-    let gamma = sender.transcript().challenge();
-    let claims = proof::claims(&atoms, &atom_values, &linear, &parts, &looked, gamma);
-    let mut functional =
-        lookup::gkr::with_capacity(1 << (plan.witness.log - WIDTH.trailing_zeros() as usize));
-    functional.resize(functional.capacity(), [Lane::ZERO; 5]);
-    spread(&claims.witness, &points, &plan.witness, &mut functional);
-    looked
-        .leaves
-        .spread(&plan, claims.lookup_factors, &mut functional);
-    let (point, _) = reduce::prove(
-        "witness",
-        claims.witness_value,
-        functional,
-        committed.cells(),
-        &mut sender,
-    );
-    let opening = pcs::open(committed, &point, &mut sender.transcript)?;
-    sender.send_section(&opening);
+        progress(Step::Products);
+        let prover = Prover {
+            plan,
+            data,
+            weights,
+        };
+        let lengths = relations::random_lengths(plan);
+        let random = lengths
+            .iter()
+            .map(|n| sender.transcript().challenges(*n))
+            .collect();
+        let powers = proof::powers(sender.transcript().challenge(), plan.relations.len());
+        let mut points = Points::new(plan, random);
+        let linear = relations::linear(&mut points, plan, &powers);
+        let linear_witness = prover.of_columns(&points, &linear.witness);
+        let linear_weights = weights.value(plan, &points, &linear.weights);
+        let parts = [linear_witness, linear_weights];
+        sender.send_where("linear parts", &parts, |i| i == 1);
+        let instances = relations::instances(&mut points, plan, &powers);
+        let mut tables = Vec::with_capacity(instances.len());
+        for instance in &instances {
+            let e = eq_table(&instance.eq_point(&points), instance.weight);
+            let a = prover.view(&mut points, instance, instance.a);
+            let b = prover.view(&mut points, instance, instance.b);
+            tables.push(einsum::Tables { e, a, b });
+        }
+        let claim = -(linear.known + linear_witness + linear_weights);
+        points.bound = einsum::prove(einsum::LABEL, claim, &mut tables, &mut sender);
+        let mut atoms = proof::atoms(&mut points, plan, &instances);
+        let last: Vec<[EF; 2]> = tables.iter().map(|t| [t.a[0], t.b[0]]).collect();
+        drop((tables, instances));
+        let mut known = atoms.solve(&last);
+        let missing = atoms
+            .list
+            .par_iter()
+            .zip(&mut known)
+            .filter(|(_, v)| v.is_none());
+        missing.for_each(|(atom, v)| {
+            let functional = atom.functional();
+            *v = Some(if atom.weights {
+                weights.value(plan, &points, &functional)
+            } else {
+                prover.of_columns(&points, &functional)
+            });
+        });
+        let mut values: Vec<EF> = known.into_iter().flatten().collect();
+        sender.send_where("operands", &values, |i| atoms.list[i].weights);
+        links.claim(&stages, stage, &mut points, &mut atoms, &mut values);
+
+        progress(Step::Witness);
+        let gamma = sender.transcript().challenge();
+        let claims = proof::claims(&atoms, &values, &linear, &parts, &looked, gamma);
+        let mut functional =
+            lookup::gkr::with_capacity(1 << (plan.witness.log - WIDTH.trailing_zeros() as usize));
+        functional.resize(functional.capacity(), [Lane::ZERO; 5]);
+        spread(&claims.witness, &points, &plan.witness, &mut functional);
+        looked
+            .leaves
+            .spread(plan, claims.lookup_factors, &mut functional);
+        let (point, _) = reduce::prove(
+            "witness",
+            claims.witness_value,
+            functional,
+            committed.cells(),
+            &mut sender,
+        );
+        let opening = pcs::open(committed, &point, &mut sender.transcript)?;
+        sender.send_section(&opening);
+        claimed.push((claims.weights, points));
+    }
 
     if mode == Mode::Committed {
         progress(Step::Weights);
-        let claimed = (&claims.weights, &points);
+        let claims: Vec<OfWeights<'_>> = proof::factors(claimed.len(), &mut sender)
+            .into_iter()
+            .zip(claimed)
+            .map(|(factor, (functional, points))| OfWeights {
+                factor,
+                functional,
+                points,
+            })
+            .collect();
         let parts: Vec<EF> = (0..shards.logs.len())
-            .map(|shard| prover.of_piece(claimed, shard))
+            .map(|shard| weights.of_piece(&claims, shard))
             .collect();
         sender.send_open("pieces of the weights", &parts[..parts.len() - 1]);
         for (shard, (piece, part)) in key.committed.iter().zip(&parts).enumerate() {
@@ -557,7 +541,7 @@ pub(crate) fn prove_tampered(
                 *part,
                 &shards,
                 shard,
-                claimed,
+                &claims,
                 piece.cells(),
                 &mut sender,
             );
@@ -569,6 +553,33 @@ pub(crate) fn prove_tampered(
         statement,
         body: sender.bytes,
     })
+}
+
+/// Commits to a stage's columns and multiplicities.
+fn commit(plan: &Plan, data: &[Vec<i32>], counts: &[u32]) -> Result<pcs::Committed, PlanError> {
+    let layout = &plan.witness;
+    let mut cells = vec![F::ZERO; 1 << layout.log];
+    for (id, column) in data.iter().enumerate() {
+        layout.scatter(id, column, &mut cells, |v: i32| embed(i64::from(v)));
+    }
+    layout.scatter(plan.multiplicities(), counts, &mut cells, F::from_u32);
+    pcs::commit(layout.log, cells, Side::Witness)
+}
+
+/// Values of all links at their point.
+fn link_values(stages: &Stages, data: &[Vec<Vec<i32>>], point: &[Vec<EF>]) -> Vec<EF> {
+    let value = |link: &Link| {
+        let (stage, column) = link.ends[0];
+        let axes: Vec<Vec<EF>> = link
+            .shape
+            .iter()
+            .zip(point)
+            .map(|(n, at)| eq_table(&at[..log2_ceil(*n)], EF::ONE)[..*n].to_vec())
+            .collect();
+        let axes: Vec<&[EF]> = axes.iter().map(Vec::as_slice).collect();
+        full(&data[stage][column], &axes)
+    };
+    stages.links.par_iter().map(value).collect()
 }
 
 /// Value of a functional of weights that are at hand.

@@ -6,9 +6,11 @@ use rayon::prelude::*;
 use crate::{
     field::{DEGREE, EF, F},
     functional::{Functional, Points},
+    key::ProvingKey,
     mle::eq_table,
     packed::{self, Lane, Pack, WIDTH, pack, sum_lanes, unpack},
-    plan::layout::Tile,
+    plan::{Plan, layout::Tile},
+    proof::OfWeights,
     shards::Shards,
     transcript::{Channel, Sender},
 };
@@ -125,7 +127,76 @@ fn bind(v: &mut Vec<EF>, r: EF) {
         .collect();
 }
 
-/// Proves `Σ F·V = claim` for the functional's part in a piece of the weights. Returns the point, lowest variable first, and V there.
+/// The weights that a prover has, and where they lie.
+#[derive(Clone, Copy)]
+pub(super) struct Held<'a> {
+    pub(super) key: &'a ProvingKey,
+    pub(super) shards: &'a Shards,
+}
+
+impl Held<'_> {
+    /// A tile of the committed weights.
+    pub(super) fn tile(&self, tile: &Tile) -> Option<&[F]> {
+        let mut pieces = self.key.committed.iter().enumerate();
+        pieces.find_map(|(shard, piece)| {
+            let offset = Shards::offset(shard, tile)?;
+            piece.cells().get(offset..offset + (1 << tile.log))
+        })
+    }
+
+    pub(super) fn tiles(&self, id: usize) -> impl Iterator<Item = &Tile> {
+        let layout = &self.shards.layout;
+        layout.of_tensor[id].iter().map(|t| &layout.tiles[*t])
+    }
+
+    /// Value of a functional of weights.
+    pub(super) fn value(&self, plan: &Plan, points: &Points<'_>, functional: &Functional) -> EF {
+        if self.key.committed.is_empty() {
+            return super::evaluate_weights(plan, self.key.graph.consts(), points, functional);
+        }
+        self.of_tiles(points, functional, |_| true)
+    }
+
+    /// What a piece of the weights adds to all stages' claims.
+    pub(super) fn of_piece(&self, claims: &[OfWeights<'_>], shard: usize) -> EF {
+        let among = |tile: &Tile| Shards::offset(shard, tile).is_some();
+        let value = |c: &OfWeights<'_>| c.factor * self.of_tiles(&c.points, &c.functional, among);
+        claims.iter().map(value).sum()
+    }
+
+    fn of_tiles(
+        &self,
+        points: &Points<'_>,
+        functional: &Functional,
+        among: impl Fn(&Tile) -> bool,
+    ) -> EF {
+        let mut total = EF::ZERO;
+        for ((tensor, axes), c) in &functional.parts {
+            for tile in self.tiles(*tensor).filter(|t| among(t)) {
+                let Some(cells) = self.tile(tile) else {
+                    continue;
+                };
+                let mut vectors = axes
+                    .iter()
+                    .zip(&tile.segments)
+                    .map(|(a, s)| &points.vector(*a)[s.start..s.start + (1 << s.log)]);
+                let last = vectors.next_back().unwrap_or(&[EF::ONE]);
+                let mut rows = vec![*c];
+                for v in vectors {
+                    rows = rows
+                        .iter()
+                        .flat_map(|h| v.iter().map(move |u| *h * *u))
+                        .collect();
+                }
+                let folded = fold_rows(&rows, cells, last.len());
+                total += folded.iter().zip(last).map(|(v, u)| *v * *u).sum::<EF>();
+            }
+        }
+        total
+    }
+}
+
+/// Proves `Σ F·V = claim` for the part of all stages' functionals in a piece of the weights. Returns the point, lowest variable first, and V there.
 ///
 /// A tile of rows × columns is bound from its lowest bits, the columns', up. While columns are bound, rows stay summed, so each part of the functional (a product of a vector over the
 /// rows and one over the columns) needs the tile folded by its row vector; while rows are bound, columns are at the point already. Tiles that are bound are numbers in a short vector.
@@ -134,7 +205,7 @@ pub(crate) fn reduce(
     mut claim: EF,
     shards: &Shards,
     shard: usize,
-    (functional, points): (&Functional, &Points<'_>),
+    claims: &[OfWeights<'_>],
     cells: &[F],
     sender: &mut Sender<'_>,
 ) -> (Vec<EF>, EF) {
@@ -162,7 +233,11 @@ pub(crate) fn reduce(
                 all[w.tile.tensor].push(i);
                 all
             });
-    for ((tensor, axes), c) in &functional.parts {
+    let parts = claims.iter().flat_map(|claim| {
+        let parts = claim.functional.parts.iter();
+        parts.map(move |(part, c)| (claim, part, claim.factor * *c))
+    });
+    for (OfWeights { points, .. }, (tensor, axes), c) in parts {
         for i in &by_tensor[*tensor] {
             let work = &mut works[*i];
             let mut vectors = axes
@@ -182,9 +257,9 @@ pub(crate) fn reduce(
             let tile = &cells[work.offset..work.offset + (1 << work.tile.log)];
             let folded: Vec<EF> = fold_rows(&rows, tile, last.len())
                 .into_iter()
-                .map(|v| v * *c)
+                .map(|v| v * c)
                 .collect();
-            work.parts.push((*c, rows));
+            work.parts.push((c, rows));
             if let State::Columns(parts) = &mut work.state {
                 parts.push([last, folded]);
             }

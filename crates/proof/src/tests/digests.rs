@@ -68,10 +68,10 @@ fn bytes_of_proofs() {
         digest(softmax(), false, 3),
     ];
     let want = [
-        "8912 861fa48a8fc446fc",
-        "8852 6e57c52bc82284b7",
-        "4892 159f7cf803af0c10",
-        "5612 4e9a89eeafdc7ff0",
+        "8912 a3e17c2b61281aa4",
+        "8852 2cf9b1e9b4b34018",
+        "4892 9f9806bdd2014fc9",
+        "5612 252b672f524e1000",
     ];
     assert_eq!(have, want);
 }

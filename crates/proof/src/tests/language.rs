@@ -46,7 +46,7 @@ fn random_rows(
 }
 
 /// A decoder with the proportions of real ones: two query heads for each key head, accumulators beyond the field, products of 28 bits.
-fn decoder(seed: u64, layers: usize) -> Graph {
+pub(super) fn decoder(seed: u64, layers: usize) -> Graph {
     changed_decoder(seed, layers, 2500, Change::Nothing)
 }
 
@@ -211,7 +211,7 @@ fn changed_decoder(seed: u64, layers: usize, peak: i64, change: Change) -> Graph
     b.finish().expect("a graph")
 }
 
-fn input(graph: &Graph, prompt: &[i32], out: u32) -> (Input, Vec<i32>) {
+pub(super) fn input(graph: &Graph, prompt: &[i32], out: u32) -> (Input, Vec<i32>) {
     let statement = Statement::default();
     let (tensor, answer) = generate(graph, prompt, out, &statement);
     let sampling = Some(statement.sampling);

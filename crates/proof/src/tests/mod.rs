@@ -8,4 +8,5 @@ mod lies;
 mod malicious;
 mod operators;
 mod sizes;
+mod stages;
 mod support;

@@ -49,7 +49,7 @@ pub(crate) fn compiled(key: &ProvingKey, inputs: &[Input]) -> Compiled {
 }
 
 /// The plan and columns where at least these nodes are not planned as calm ones.
-fn compiled_with(key: &ProvingKey, inputs: &[Input], restless: &[u32]) -> Compiled {
+pub(crate) fn compiled_with(key: &ProvingKey, inputs: &[Input], restless: &[u32]) -> Compiled {
     let seq = eval::check_input(&key.graph, &inputs[0].tensor).expect("legal");
     let source = Source {
         structure: &key.key.structure,

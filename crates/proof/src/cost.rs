@@ -1,0 +1,177 @@
+//! What a proof takes before it is made, and into how many stages it is cut.
+
+use std::sync::Arc;
+
+use assay_graph::Extent;
+
+use crate::{
+    compile::Source,
+    error::PlanError,
+    key::Key,
+    plan::{Plan, Table, expr::Term, facts::Facts, stages::Stages},
+    shards::Shards,
+};
+
+/// How large a proof's parts are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cost {
+    /// Stages that are proven one after another.
+    pub stages: usize,
+    /// Committed cells of the witnesses, before they are filled up to powers of two.
+    pub cells: usize,
+    /// Logarithm of the largest witness' size.
+    pub witness_log: usize,
+    /// Cells that are looked up.
+    pub lookups: usize,
+    /// Rows of all tables.
+    pub rows: usize,
+    /// Logarithm of the largest number of fractions that a stage's lookups sum up.
+    pub leaf_log: usize,
+    /// Relations.
+    pub relations: usize,
+    /// Products of two operands in them.
+    pub products: usize,
+    /// Elements of all products' sums.
+    pub terms: usize,
+    /// Committed cells of the weights.
+    pub weights: usize,
+    /// Bytes that the stage takes which takes most, beside `4·cells + 16·weights`.
+    pub stage_memory: u64,
+}
+
+/// Elements of a stage's products' sums, and how many products there are.
+fn products(plan: &Plan) -> (usize, usize) {
+    let (mut products, mut terms) = (0, 0);
+    for relation in &plan.relations {
+        for term in &relation.terms {
+            if let Term::Product { sums, a, b, .. } = term {
+                products += 1;
+                let lens = relation.axes.iter().chain(sums).enumerate();
+                terms += lens
+                    .filter(|(l, _)| a.mentions(*l) && b.mentions(*l))
+                    .map(|(_, n)| n.next_power_of_two())
+                    .product::<usize>();
+            }
+        }
+    }
+    (products, terms)
+}
+
+/// Bytes that proving a stage takes: 64 for each of the fractions, 24 for each cell of the filled-up witness (cells, codeword and tree, reduction), 40 for each element of a product.
+fn memory_of(plan: &Plan) -> u64 {
+    (64 << plan.leaf_log) + (24 << plan.witness.log) + 40 * products(plan).1 as u64
+}
+
+impl Cost {
+    pub(crate) fn of(stages: &Stages) -> Self {
+        let plans = &stages.plans;
+        let sum = |of: fn(&Plan) -> usize| plans.iter().map(of).sum();
+        let most = |of: fn(&Plan) -> usize| plans.iter().map(of).max().unwrap_or(0);
+        Self {
+            stages: plans.len(),
+            cells: sum(|p| p.witness.cells),
+            witness_log: most(|p| p.witness.log),
+            lookups: sum(|p| p.leaves.cells),
+            rows: sum(|p| p.tables.iter().map(Table::len).sum()),
+            leaf_log: most(|p| p.leaf_log),
+            relations: sum(|p| p.relations.len()),
+            products: sum(|p| products(p).0),
+            terms: sum(|p| products(p).1),
+            weights: plans
+                .first()
+                .map_or(0, |p| Shards::new(&p.weights).layout.cells),
+            stage_memory: plans.iter().map(memory_of).max().unwrap_or(0),
+        }
+    }
+
+    /// Peak memory of a prover, in bytes, roughly.
+    pub fn memory(&self) -> u64 {
+        self.stage_memory + 4 * self.cells as u64 + 16 * self.weights as u64
+    }
+}
+
+/// Cells below which a proof is never cut.
+const SMALL: usize = 1 << 21;
+
+/// What one more stage costs, in cells that are committed or looked up: openings, copies, tables that several stages have.
+const STAGE: u64 = 1 << 19;
+
+/// Most stages that are tried.
+const TRIED: usize = 32;
+
+/// The number that cuts a plan (see [`Stages::new`]) so that proving takes the least time within `memory` bytes.
+///
+/// # Errors
+/// [`PlanError::Memory`] if no cut fits.
+pub(crate) fn choose(plan: &Plan, memory: u64) -> Result<u32, PlanError> {
+    let cells = plan.witness.cells;
+    let mut best: Option<(u64, u32)> = None;
+    let mut least = u64::MAX;
+    let mut last = 0;
+    for count in 1..=TRIED {
+        let most = if count == 1 {
+            0
+        } else {
+            Stages::least(plan, count)
+        };
+        let Ok(cut) = u32::try_from(most) else {
+            continue;
+        };
+        let Ok(stages) = Stages::new(plan.clone(), most) else {
+            break;
+        };
+        if stages.plans.len() <= last {
+            continue;
+        }
+        last = stages.plans.len();
+        let need = Cost::of(&stages).memory();
+        least = least.min(need);
+        let sizes = stages
+            .plans
+            .iter()
+            .map(|p| (1 << p.leaf_log) + (1 << p.witness.log) + STAGE);
+        let time: u64 = sizes.sum();
+        if need <= memory && best.is_none_or(|(t, _)| time < t) {
+            best = Some((time, cut));
+        }
+        let fits = best.is_some();
+        // more stages than this only add to the time
+        if fits && (cells <= SMALL || best.is_some_and(|(t, _)| count as u64 * STAGE > t / 2)) {
+            break;
+        }
+    }
+    best.map(|(_, cut)| cut).ok_or(PlanError::Memory {
+        need: least,
+        limit: memory,
+    })
+}
+
+impl Key {
+    /// What a proof of `runs` runs of this size takes, if it may take `memory` bytes.
+    ///
+    /// # Errors
+    /// [`PlanError`] when there can be none.
+    pub fn cost(&self, extent: Extent, runs: usize, memory: u64) -> Result<Cost, PlanError> {
+        let ty = self
+            .structure
+            .types
+            .first()
+            .ok_or_else(|| PlanError::Key("the graph is empty".into()))?;
+        let source = Source {
+            structure: &self.structure,
+            consts: None,
+            runs,
+            extent,
+            inputs: Arc::new(vec![ty.lo; ty.len(extent) * runs]),
+            outputs: None,
+            restless: &[],
+        };
+        let facts = Facts::Replay {
+            facts: Arc::clone(&self.facts),
+            next: 0,
+        };
+        let plan = source.compile(facts, false)?.plan;
+        let cut = choose(&plan, memory)?;
+        Ok(Cost::of(&Stages::new(plan, cut as usize)?))
+    }
+}
