@@ -115,23 +115,38 @@ pub(crate) fn generator() -> EF {
 
 /// The coefficients of extension elements, followed by zeros, [`COMPONENTS`] cells each.
 pub(crate) fn components(elements: &[EF]) -> Vec<F> {
+    // elements that one thread does
+    const PART: usize = 1 << 12;
     let mut out = F::zero_vec(elements.len() * COMPONENTS);
-    let cells = out.par_chunks_exact_mut(COMPONENTS);
-    cells.zip(elements).for_each(|(cells, element)| {
-        cells[..DEGREE].copy_from_slice(element.as_basis_coefficients_slice());
-    });
+    let parts = out.par_chunks_mut(PART * COMPONENTS);
+    parts
+        .zip(elements.par_chunks(PART))
+        .for_each(|(cells, elements)| spread(elements.iter().copied(), cells));
     out
+}
+
+fn spread(elements: impl Iterator<Item = EF>, cells: &mut [F]) {
+    for (cells, element) in cells
+        .as_chunks_mut::<COMPONENTS>()
+        .0
+        .iter_mut()
+        .zip(elements)
+    {
+        cells[..DEGREE].copy_from_slice(element.as_basis_coefficients_slice());
+    }
 }
 
 /// WHIR's view of a leaf of a line, given the cells of `w`, then those of `g`.
 pub(crate) fn on_line(leaf: &[F], rho: EF) -> Vec<F> {
     let (w, g) = leaf.split_at(leaf.len() / SOURCES);
     let g = g.as_chunks::<DEGREE>().0;
-    let points = w.iter().zip(g);
-    let h: Vec<EF> = points
-        .map(|(w, g)| rho * EF::from_basis_coefficients_fn(|i| g[i]) + *w)
-        .collect();
-    components(&h)
+    let points = w
+        .iter()
+        .zip(g)
+        .map(|(w, g)| rho * EF::from_basis_coefficients_fn(|i| g[i]) + *w);
+    let mut out = F::zero_vec(w.len() * COMPONENTS);
+    spread(points, &mut out);
+    out
 }
 
 /// Leaves that don't belong to an oracle.

@@ -89,8 +89,10 @@ pub(crate) fn spoiled(tree: &Word) -> (Root, Word) {
 /// Encodes rows of `width` cells with the rate `2^-rate`, column by column: the cells of a column are the coefficients of its polynomial, the leaves its values at the roots of unity in
 /// order. Returns the tree and its root.
 pub(crate) fn encode(cells: &[F], width: usize, rate: usize) -> (Root, Word) {
-    let mut values = F::zero_vec(cells.len() << rate);
-    values[..cells.len()].copy_from_slice(cells);
+    // zeros that are written: pages of zeros on demand would be faulted in twice
+    let mut values = Vec::with_capacity(cells.len() << rate);
+    values.extend_from_slice(cells);
+    values.resize(cells.len() << rate, F::ZERO);
     let word = DFT.encode_batch_padded(RowMajorMatrix::new(values, width), rate);
     Trees::new().plant(word)
 }

@@ -1,20 +1,21 @@
+mod bytes;
+mod leaves;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use p3_commit::Mmcs;
 use p3_field::PrimeField32;
-use p3_matrix::Matrix;
 use p3_whir::pcs::proof::QueryOpenings;
-use proptest::prelude::*;
 
 use super::{
     super::{
         codec, opening_cap, sponge,
         tests::{Numbers, value_at},
-        trees::{Paths, Pruned, SOURCES, Trees, on_line},
+        trees::{Paths, Pruned, Trees, on_line},
     },
     *,
 };
-use crate::{field::EF_BYTES, mle::eq_table};
+use crate::mle::eq_table;
 
 const WRONG: Result<(), VerifyError> = Err(VerifyError::Opening {
     which: "hidden witness",
@@ -441,95 +442,6 @@ fn points_are_those_of_the_line() {
 }
 
 #[test]
-fn each_byte_counts() {
-    let case = Case::new(11, 13);
-    for at in (0..case.bytes.len()).step_by(191) {
-        for flip in [1, 0x80] {
-            let mut wrong = case.clone();
-            wrong.bytes[at] ^= flip;
-            assert!(wrong.check("a flipped bit").is_err(), "byte {at}");
-        }
-    }
-    for len in (0..case.bytes.len()).step_by(97) {
-        let mut short = case.clone();
-        short.bytes.truncate(len);
-        short.is_unreadable("a truncated opening");
-    }
-    for more in [1, 2, 32, 100_000] {
-        let mut long = case.clone();
-        long.bytes.resize(case.bytes.len() + more, 0);
-        long.is_unreadable("an opening with more behind it");
-    }
-}
-
-#[test]
-fn arbitrary_bytes_are_rejected() {
-    let mut rng = Numbers(17);
-    for log in [11, 12, 13, 16] {
-        let cap = opening_cap(log, Side::Hidden);
-        for len in [0, 1, 100, cap, cap + 1] {
-            for kind in 0..3 {
-                let byte = |rng: &mut Numbers| match kind {
-                    0 => 0,
-                    1 => 0xff,
-                    _ => rng.next() as u8 & 0x7e,
-                };
-                let case = Case {
-                    log,
-                    roots: [[1; 32]; 2],
-                    rho: EF::TWO,
-                    point: rng.point(log),
-                    value: EF::ONE,
-                    bytes: (0..len).map(|_| byte(&mut rng)).collect(),
-                };
-                assert!(case.check("arbitrary bytes").is_err());
-            }
-        }
-    }
-}
-
-#[test]
-fn numbers_have_one_encoding() {
-    let case = Case::new(11, 19);
-    let row = row(11);
-    // the first sumcheck, the root of the second oracle, the work, the bits
-    assert!(row.oracles() == 2 && row.fold_pow[0] == 0 && row.query_pow[0] > 0);
-    let leaves = usize::from(row.folds[0]) * 2 * EF_BYTES + 32 + 4 + row.opened(0).div_ceil(8);
-    let width = 4 * (SOURCES << fold(row));
-    for at in [leaves, leaves + 4, leaves + width - 4, leaves + width] {
-        let mut other = case.clone();
-        let word = other.bytes[at..].first_chunk_mut::<4>().unwrap();
-        let v = u32::from_le_bytes(*word).checked_add(crate::field::MODULUS as u32);
-        *word = v.unwrap_or(u32::MAX).to_le_bytes();
-        other.is_unreadable("a number that is not below the modulus");
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
-
-    /// All bytes that can be read are those of what was read.
-    #[test]
-    fn readable_bytes_are_canonical(
-        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
-        inside in any::<bool>(),
-    ) {
-        static CASE: std::sync::LazyLock<Case> = std::sync::LazyLock::new(|| Case::new(11, 23));
-        let mut case = CASE.clone();
-        let row = row(11);
-        // either anywhere, or where leaves are marked as repeated
-        let bits = usize::from(row.folds[0]) * 2 * EF_BYTES + 36;
-        let range = if inside { bits..bits + row.opened(0).div_ceil(8) } else { 0..case.bytes.len() };
-        for (at, byte) in changes {
-            case.bytes[range.start + at.index(range.len())] = byte;
-        }
-        if let Ok(proof) = case.read() {
-            prop_assert_eq!(codec::write(row, &proof), Some(case.bytes));
-        }
-    }
-}
-
-#[test]
 fn components_have_the_value_of_the_elements() {
     let mut rng = Numbers(29);
     let (h, point) = (rng.point(1 << 5), rng.point(5));
@@ -539,115 +451,6 @@ fn components_have_the_value_of_the_elements() {
         value_of(&h, &point) * scale
     );
     assert!(!scale.is_zero());
-}
-
-/// The rank of a matrix.
-fn rank(mut rows: Vec<Vec<F>>) -> usize {
-    let width = rows.first().map_or(0, Vec::len);
-    let mut rank = 0;
-    for column in 0..width {
-        let Some(pivot) = (rank..rows.len()).find(|r| !rows[*r][column].is_zero()) else {
-            continue;
-        };
-        rows.swap(rank, pivot);
-        let (done, rest) = rows.split_at_mut(rank + 1);
-        let top = &done[rank];
-        let inverse = top[column].inverse();
-        for row in rest {
-            let factor = row[column] * inverse;
-            for (a, b) in row[column..].iter_mut().zip(&top[column..]) {
-                *a -= factor * *b;
-            }
-        }
-        rank += 1;
-    }
-    rank
-}
-
-/// Distinct positions.
-fn positions(rng: &mut Numbers, leaves: usize, count: usize) -> Vec<usize> {
-    let mut all: Vec<usize> = (0..leaves).collect();
-    for i in 0..count {
-        let other = i + rng.next() as usize % (leaves - i);
-        all.swap(i, other);
-    }
-    all.truncate(count);
-    all
-}
-
-/// The opened leaves of `w` are an affine image of full rank of its random cells, whatever else it holds, and still are together with the leaves that make up the reserve.
-#[test]
-fn opened_leaves_are_uniform() {
-    let mut rng = Numbers(31);
-    for log in [11, 12, 14] {
-        let row = row(log);
-        let (width, rate) = (1 << fold(row), usize::from(row.rates[0]));
-        let (height, leaves) = (1 << (log - fold(row)), 1 << row.leaves(0));
-        let rows = random_cells(log).unwrap() / width;
-        assert_eq!(rows, row.opened(0) + CLOSED_ROWS);
-        let place = random_cells(log).unwrap().next_power_of_two();
-        for at in [0, place, (1 << log) - place] {
-            // column k: what the k-th random cell of a column adds to it
-            let mut unit = vec![F::ZERO; height * rows];
-            for k in 0..rows {
-                unit[(at / width + k) * rows + k] = F::ONE;
-            }
-            let (_, tree) = whir::encode(&unit, rows, rate);
-            let kept = Kept::Tree(tree);
-            let word = Trees::new().get_matrices(&kept)[0].clone();
-            assert_eq!(word.height(), leaves);
-            let seen = |open: &[usize], rows: usize| -> Vec<Vec<F>> {
-                let leaf = |p: &usize| word.row_slice(*p).unwrap()[..rows].to_vec();
-                open.iter().map(leaf).collect()
-            };
-            let successive: Vec<usize> = (0..rows).collect();
-            let spread: Vec<usize> = (0..rows).map(|i| i * leaves / rows).collect();
-            let lists = [
-                successive,
-                spread,
-                positions(&mut rng, leaves, rows),
-                positions(&mut rng, leaves, rows),
-            ];
-            for open in lists {
-                assert_eq!(rank(seen(&open, rows)), rows, "2^{log} at {at}");
-                let opened = &open[..row.opened(0)];
-                assert_eq!(rank(seen(opened, opened.len())), opened.len());
-            }
-            // one leaf more than there are random rows: not uniform any more
-            let open = positions(&mut rng, leaves, rows + 1);
-            assert_eq!(rank(seen(&open, rows)), rows);
-        }
-    }
-}
-
-/// A random cell reaches the words as the rank test says: cell `i·width + j` is coefficient `i` of column `j`.
-#[test]
-fn cells_are_coefficients_of_their_column() {
-    let log = 11;
-    let row = row(log);
-    let (width, rate) = (1 << fold(row), usize::from(row.rates[0]));
-    let at = 5 * width + 3;
-    let mut base = masked(log, 37);
-    let word = |tree: &whir::Word| Trees::new().get_matrices(&Kept::Tree(tree.clone()))[0].clone();
-    let before = word(&base.trees[0]);
-    base.cells[at] += F::ONE;
-    let after = word(&whir::encode(&base.cells, width, rate).1);
-    let mut unit = vec![F::ZERO; 1 << (log - fold(row))];
-    unit[at / width] = F::ONE;
-    let column = word(&whir::encode(&unit, 1, rate).1);
-    for leaf in 0..before.height() {
-        for j in 0..width {
-            let cell = |word: &p3_matrix::dense::DenseMatrix<F>| word.values[leaf * width + j];
-            let more = cell(&after) - cell(&before);
-            let expected = if j == at % width {
-                column.values[leaf]
-            } else {
-                F::ZERO
-            };
-            assert_eq!(more, expected);
-        }
-        assert!(!column.values[leaf].is_zero(), "no position is zero");
-    }
 }
 
 #[test]
