@@ -308,7 +308,7 @@ pub(crate) struct AskArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  assay prove digits --input models/digits/samples/7.png\n  assay verify digits.proof\n\nSeveral inputs give one proof of several runs. With --direct the weights are not committed to: the proof is made\nfaster, and only those who hold the model can check it."
+    after_help = "Examples:\n  assay prove digits --input models/digits/samples/7.png\n  assay verify digits.proof\n\nSeveral inputs give one proof of several runs. With --direct the weights are not committed to: the proof is made\nfaster, and only those who hold the model can check it. With --hide the proof tells nothing about the inputs."
 )]
 pub(crate) struct ProveArgs {
     /// Model name or id
@@ -322,6 +322,9 @@ pub(crate) struct ProveArgs {
     /// For verifiers that hold the weights
     #[arg(long)]
     pub(crate) direct: bool,
+    /// Hide the inputs: the proof shows the outputs and tells nothing else about the runs
+    #[arg(long, conflicts_with = "direct")]
+    pub(crate) hide: bool,
     /// Bytes that the proof is bound to, at most 256
     #[arg(long, value_name = "HEX")]
     pub(crate) context: Option<String>,

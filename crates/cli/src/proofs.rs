@@ -74,7 +74,7 @@ pub(crate) struct Said {
 impl Said {
     pub(crate) fn json(&self) -> Value {
         json!({
-            "input": format!("0x{}", hex::encode(&self.input)),
+            "input": (!self.input.is_empty()).then(|| format!("0x{}", hex::encode(&self.input))),
             "output": format!("0x{}", hex::encode(&self.output)),
             "input_words": self.input_words,
             "output_words": self.output_words,
@@ -85,7 +85,11 @@ impl Said {
 /// What a run says: decoded where the model is at hand.
 pub(crate) fn said(codec: Option<&ImportedModel>, run: &Run) -> Said {
     let bytes = |b: &[u8]| format!("{} bytes", b.len());
-    let input = codec.and_then(|c| input_words(c, &run.input));
+    let input = if run.input.is_empty() {
+        Some("hidden".to_owned())
+    } else {
+        codec.and_then(|c| input_words(c, &run.input))
+    };
     let output = codec.and_then(|c| c.decode(&run.output).ok());
     Said {
         input_words: input.unwrap_or_else(|| bytes(&run.input)),

@@ -1,10 +1,10 @@
-//! Proves a run of a graph file and says what it cost: `bench_prove GRAPH [--seq N | --tokens ID,ID,…] [--runs N] [--repeat N] [--direct] [--memory MIB]`. Language models answer greedily with one token.
+//! Proves a run of a graph file and says what it cost: `bench_prove GRAPH [--seq N | --tokens ID,ID,…] [--runs N] [--repeat N] [--direct | --hiding] [--memory MIB]`. Language models answer greedily with one token.
 #![allow(clippy::print_stdout, reason = "a tool for people")]
 
 use std::{sync::Arc, time::Instant};
 
 use assay_graph::{Data, Graph, Sampling, Tensor};
-use assay_proof::{Input, MEMORY, ProvingKey, prove, verify, verify_direct};
+use assay_proof::{Input, MEMORY, Mode, ProvingKey, prove, prove_hiding, verify, verify_direct};
 
 fn cpu_seconds() -> f64 {
     // user and system ticks of the process, 100 a second
@@ -46,7 +46,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             .and_then(|i| args.get(i + 1))
             .and_then(|v| v.parse::<usize>().ok())
     };
-    let direct = args.iter().any(|a| a == "--direct");
+    let [direct, hiding] = ["--direct", "--hiding"].map(|o| args.iter().any(|a| a == o));
     let memory = option("--memory").map_or(MEMORY, |mib| (mib as u64) << 20);
     let graph = Arc::new(Graph::from_bytes(&std::fs::read(path)?)?);
     let ty = graph.input_type().ok_or("no input")?.clone();
@@ -98,15 +98,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         key.key().encode().len(),
         peak_mib()
     );
-    let cost = key
-        .key()
-        .cost(assay_graph::Extent { seq, out: 1 }, runs, memory)?;
+    let mode = if hiding {
+        Mode::Hiding
+    } else {
+        Mode::Committed
+    };
+    let extent = assay_graph::Extent { seq, out: 1 };
+    let cost = key.key().cost(mode, extent, runs, memory)?;
     println!("cost    {cost:?}, about {} MiB", cost.memory() >> 20);
     let mut last = None;
     for _ in 0..option("--repeat").unwrap_or(3) {
         let (t, c) = (Instant::now(), cpu_seconds());
         let mut step = Instant::now();
         let mut names: Vec<(String, f64)> = Vec::new();
+        let prove = if hiding { prove_hiding } else { prove };
         let proof = prove(&key, &inputs, b"bench", &mut |s| {
             if let Some(last) = names.last_mut() {
                 last.1 = step.elapsed().as_secs_f64();

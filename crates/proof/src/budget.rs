@@ -7,6 +7,7 @@ use std::fmt;
 
 use crate::{
     error::VerifyError,
+    hiding,
     lookup::gkr,
     params::{self, Side},
     pcs,
@@ -176,7 +177,12 @@ pub(crate) fn of_stages(stages: &Stages, weights: &[usize]) -> Budget {
     let terms = bad.into_iter().filter(|(_, n)| *n > 0);
     let mut budget = terms.fold(Budget::new(), |b, (label, n)| b.term(label, n));
     for plan in &stages.plans {
-        budget = budget.pcs(plan.witness.log, Side::Witness);
+        let side = if plan.pads > 0 {
+            Side::Hidden
+        } else {
+            Side::Witness
+        };
+        budget = budget.pcs(plan.witness.log, side);
     }
     for log in weights {
         budget = budget.pcs(*log, Side::Weights);
@@ -185,9 +191,10 @@ pub(crate) fn of_stages(stages: &Stages, weights: &[usize]) -> Budget {
 }
 
 /// Bad choices of challenges of the steps of one stage.
-fn of_plan(plan: &Plan) -> [(&'static str, u64); 7] {
+fn of_plan(plan: &Plan) -> [(&'static str, u64); 9] {
     let points: usize = relations::random_lengths(plan).iter().sum();
     let sizes = relations::Sizes::new(plan);
+    let hidden = hiding::errors(plan, &sizes);
     [
         // fractions times the degree of a fingerprint, whose challenges come in products of degree two
         ("fingerprints", 2 << plan.leaf_log),
@@ -195,7 +202,9 @@ fn of_plan(plan: &Plan) -> [(&'static str, u64); 7] {
         ("points of relations", points as u64),
         ("batch of relations", plan.relations.len() as u64),
         ("products", 3 * sizes.rounds as u64),
-        ("batch of claims", sizes.operands as u64 + 4),
+        ("hidden products", hidden.products),
+        ("batch of claims", sizes.operands as u64 + 4 + hidden.zeros),
+        ("mask", hidden.mask),
         ("reduction of the witness", 2 * plan.witness.log as u64),
     ]
 }

@@ -23,8 +23,10 @@ pub(crate) struct Source<'a> {
     pub(crate) consts: Option<&'a [Const]>,
     pub(crate) runs: usize,
     pub(crate) extent: Extent,
-    /// Inputs of all runs after one another.
+    /// Inputs of all runs after one another. A verifier has none of them in hiding mode.
     pub(crate) inputs: Arc<Vec<i32>>,
+    /// Whether the runs are hidden: inputs are columns, and the plan must not depend on the runs.
+    pub(crate) hidden: bool,
     /// Outputs of all runs; a prover may leave them out to learn them.
     pub(crate) outputs: Option<Arc<Vec<i32>>>,
     /// Nodes that are not planned as calm ones, see [`Limits`]; ascending.
@@ -91,11 +93,18 @@ impl Source<'_> {
             values: Vec::with_capacity(nodes.len()),
         };
         for (i, node) in nodes.iter().enumerate() {
-            b.limits.calm = self.restless.binary_search(&(i as u32)).is_err();
+            b.limits.calm = !self.hidden && self.restless.binary_search(&(i as u32)).is_err();
             let value = match &node.op {
                 Op::Input { ty } => {
-                    check_inputs(&self.inputs, ty, self)?;
-                    ops::input(&mut b, &ctx, ty, Arc::clone(&self.inputs))
+                    if prover || !self.hidden {
+                        check_inputs(&self.inputs, ty, self)?;
+                    }
+                    if self.hidden {
+                        (b.node, b.op) = (i as u32, "input");
+                        ops::hidden_input(&mut b, &ctx, ty, &self.inputs)?
+                    } else {
+                        ops::input(&mut b, &ctx, ty, Arc::clone(&self.inputs))
+                    }
                 }
                 _ => ops::plan(&mut b, &ctx, i as u32)?,
             };
@@ -117,7 +126,10 @@ impl Source<'_> {
         let restless = std::mem::take(&mut b.restless);
         #[cfg(test)]
         let applied = b.applied.clone();
-        let (plan, data, facts) = b.finish(MIN_LOG);
+        let (mut plan, data, facts) = b.finish(MIN_LOG);
+        if self.hidden {
+            plan = plan.hide()?;
+        }
         Ok(Compiled {
             #[cfg(test)]
             nodes: (0..)

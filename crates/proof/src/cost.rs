@@ -10,6 +10,7 @@ use crate::{
     key::Key,
     plan::{Plan, Table, expr::Term, facts::Facts, stages::Stages},
     shards::Shards,
+    statement::Mode,
 };
 
 /// How large a proof's parts are.
@@ -57,9 +58,27 @@ fn products(plan: &Plan) -> (usize, usize) {
     (products, terms)
 }
 
-/// Bytes that proving a stage takes: 64 for each of the fractions, 24 for each cell of the filled-up witness (cells, codeword and tree, reduction), 40 for each element of a product.
+/// Bytes that proving a stage takes: 64 for each of the fractions, 24 for each cell of the filled-up witness (cells, codeword and tree, reduction), 40 for each element of a product. A hidden
+/// cell takes HIDDEN_CELL, most of it for its mask.
 fn memory_of(plan: &Plan) -> u64 {
-    (64 << plan.leaf_log) + (24 << plan.witness.log) + 40 * products(plan).1 as u64
+    let cell: u64 = if plan.pads > 0 { HIDDEN_CELL } else { 24 };
+    (64 << plan.leaf_log) + (cell << plan.witness.log) + 40 * products(plan).1 as u64
+}
+
+/// That a plan in one stage fits `memory` bytes: hidden runs are not cut.
+///
+/// # Errors
+/// [`PlanError::Memory`].
+pub(crate) fn fits(plan: &Plan, memory: u64) -> Result<(), PlanError> {
+    let stages = Stages::new(plan.clone(), 0)?;
+    let need = Cost::of(&stages).memory();
+    if need > memory {
+        return Err(PlanError::Memory {
+            need,
+            limit: memory,
+        });
+    }
+    Ok(())
 }
 
 impl Cost {
@@ -89,6 +108,9 @@ impl Cost {
         self.stage_memory + 4 * self.cells as u64 + 16 * self.weights as u64
     }
 }
+
+/// Bytes for each cell of a hidden witness.
+const HIDDEN_CELL: u64 = 160;
 
 /// Cells below which a proof is never cut.
 const SMALL: usize = 1 << 21;
@@ -151,7 +173,13 @@ impl Key {
     ///
     /// # Errors
     /// [`PlanError`] when there can be none.
-    pub fn cost(&self, extent: Extent, runs: usize, memory: u64) -> Result<Cost, PlanError> {
+    pub fn cost(
+        &self,
+        mode: Mode,
+        extent: Extent,
+        runs: usize,
+        memory: u64,
+    ) -> Result<Cost, PlanError> {
         let ty = self
             .structure
             .types
@@ -163,6 +191,7 @@ impl Key {
             runs,
             extent,
             inputs: Arc::new(vec![ty.lo; ty.len(extent) * runs]),
+            hidden: mode == Mode::Hiding,
             outputs: None,
             restless: &[],
         };
@@ -171,7 +200,10 @@ impl Key {
             next: 0,
         };
         let plan = source.compile(facts, false)?.plan;
-        let cut = choose(&plan, memory)?;
+        let cut = match mode {
+            Mode::Hiding => fits(&plan, memory).map(|()| 0)?,
+            Mode::Committed | Mode::Direct => choose(&plan, memory)?,
+        };
         Ok(Cost::of(&Stages::new(plan, cut as usize)?))
     }
 }

@@ -136,6 +136,9 @@ pub enum ProveError {
     /// The runs don't fit together.
     #[error("{0}")]
     Runs(String),
+    /// The operating system gives no randomness, without which nothing is hidden.
+    #[error("no randomness: {0}")]
+    Randomness(String),
     /// The proof would be below 100 bits.
     #[error(transparent)]
     Budget(VerifyError),

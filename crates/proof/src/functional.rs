@@ -146,6 +146,12 @@ impl<'a> Points<'a> {
         id
     }
 
+    /// An axis vector that follows from no index.
+    pub(crate) fn vector_of(&mut self, vector: Vec<EF>) -> AxisId {
+        self.vectors.push(Arc::new(vector));
+        self.vectors.len() - 1
+    }
+
     pub(crate) fn vector(&self, id: AxisId) -> &Arc<Vec<EF>> {
         &self.vectors[id]
     }

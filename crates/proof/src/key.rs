@@ -188,6 +188,7 @@ fn outline(graph: &Graph) -> Result<(Key, Vec<Weight>), PlanError> {
         runs: 1,
         extent,
         inputs: Arc::new(vec![ty.lo; ty.len(extent)]),
+        hidden: false,
         outputs: None,
         restless: &[],
     };

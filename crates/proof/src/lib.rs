@@ -1,6 +1,6 @@
 //! Proofs that runs of an integer graph give exactly these outputs (docs/proof.md).
 //!
-//! Transparent (hashes only), sound to at least 100 bits, not hiding. Start reading at `plan` (how a graph becomes columns and relations), then `verifier`.
+//! Transparent (hashes only), sound to at least 100 bits; in hiding mode a proof tells nothing about a run but its outputs. Start reading at `plan` (how a graph becomes columns and relations), then `verifier`.
 
 mod budget;
 mod compile;
@@ -9,6 +9,7 @@ mod einsum;
 mod error;
 mod field;
 mod functional;
+mod hiding;
 mod key;
 mod links;
 mod listener;
@@ -39,6 +40,6 @@ pub use error::{PlanError, ProveError, VerifyError};
 pub use key::{Key, MEMORY, ProvingKey};
 pub use params::{PARAM_SET, PARAM_SET_NAME};
 pub use proof::Proof;
-pub use prover::{Input, Step, prove};
+pub use prover::{Input, Step, prove, prove_hiding};
 pub use statement::{Mode, Run, Statement};
 pub use verifier::{Verified, verify, verify_direct};

@@ -272,3 +272,17 @@ pub(crate) fn inner(u: &[Pack], x: &[F]) -> EF {
         .reduce(|| zero, |a, b| add(&a, &b));
     sum_lanes(&sum)
 }
+
+/// `Σ u·x` for x in the extension field.
+pub(crate) fn dot(u: &[Pack], x: &[EF]) -> EF {
+    use rayon::prelude::*;
+    let zero = [Lane::ZERO; DEGREE];
+    let chunks = u.par_chunks(1 << 10).zip(x.par_chunks(WIDTH << 10));
+    let sum = chunks
+        .map(|(u, x)| {
+            let terms = u.iter().zip(pack(x));
+            terms.fold(zero, |s, (u, x)| add(&s, &mul(u, &Matrix::new(&x))))
+        })
+        .reduce(|| zero, |a, b| add(&a, &b));
+    sum_lanes(&sum)
+}

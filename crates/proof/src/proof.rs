@@ -76,6 +76,8 @@ pub(crate) fn transcript(statement: &Statement, key: &Key, stages: &Stages) -> T
 
 /// Label of the witness' root.
 pub(crate) const WITNESS: &str = "witness root";
+/// Label of the root of the witness' mask.
+pub(crate) const MASK: &str = "mask root";
 
 /// Sends a root.
 pub(crate) fn send_root(sender: &mut Sender<'_>, label: &'static str, root: &[u8; 32]) {
@@ -224,6 +226,8 @@ pub(crate) struct Claims<V = EF> {
     pub(crate) lookup_factors: [EF; 3],
     pub(crate) weights: Functional,
     pub(crate) weights_value: EF,
+    /// The first power that no claim has.
+    pub(crate) next: EF,
 }
 
 /// Adds the claims with powers of `gamma`. What is claimed of the weights is known.
@@ -263,5 +267,6 @@ pub(crate) fn claims<V: Value>(
         lookup_factors,
         weights,
         weights_value,
+        next: next(),
     }
 }

@@ -47,34 +47,85 @@ fn fold(v: &[Pack], r: &Matrix<F>) -> Vec<Pack> {
         .collect()
 }
 
+/// The prover's rounds so far.
+struct Rounds<'a, 's> {
+    label: &'static str,
+    claim: EF,
+    point: Vec<EF>,
+    sender: &'a mut Sender<'s>,
+}
+
+impl Rounds<'_, '_> {
+    /// Sends a round's polynomial, returns the challenge.
+    fn send(&mut self, g: [EF; 2]) -> EF {
+        self.sender.send_open(self.label, &g);
+        let r = self.sender.transcript().challenge();
+        self.claim = quadratic(self.claim, g, r);
+        self.point.push(r);
+        r
+    }
+
+    /// The rounds for V in the extension field, and its value.
+    fn finish(mut self, mut f: Vec<Pack>, mut v: Vec<Pack>) -> (Vec<EF>, EF) {
+        while f.len() > 1 {
+            let ((f0, f1), (v0, v1)) = (f.split_at(f.len() / 2), v.split_at(v.len() / 2));
+            let pair = |((f0, f1), (v0, v1)): ((&Pack, &Pack), (&Pack, &Pack))| {
+                [
+                    mul(f0, &Matrix::new(v0)),
+                    mul(&sub(f1, f0), &Matrix::new(&sub(v1, v0))),
+                ]
+            };
+            let g = sums(f0.par_iter().zip(f1).zip(v0.par_iter().zip(v1)).map(pair));
+            let r = matrix(&self.send(g));
+            f = fold(&f, &r);
+            v = fold(&v, &r);
+        }
+        // within one vector register
+        let (mut f, mut v) = (unpack(&f), unpack(&v));
+        while f.len() > 1 {
+            let half = f.len() / 2;
+            let pairs =
+                (0..half).map(|i| [f[i] * v[i], (f[i + half] - f[i]) * (v[i + half] - v[i])]);
+            let g = pairs.fold([EF::ZERO; 2], |s, g| [s[0] + g[0], s[1] + g[1]]);
+            let r = self.send(g);
+            for all in [&mut f, &mut v] {
+                *all = (0..half)
+                    .map(|i| all[i] + (all[i + half] - all[i]) * r)
+                    .collect();
+            }
+        }
+        self.point.reverse();
+        let value = v.first().copied().unwrap_or(EF::ZERO);
+        self.sender.send_open(self.label, &[value]);
+        (self.point, value)
+    }
+}
+
 /// Proves `Σ F·V = claim`, highest variable first. Returns the point, lowest variable first, and V there.
 pub(crate) fn prove(
     label: &'static str,
-    mut claim: EF,
+    claim: EF,
     functional: Vec<Pack>,
     cells: &[F],
     sender: &mut Sender<'_>,
 ) -> (Vec<EF>, EF) {
-    let rounds = cells.len().trailing_zeros() as usize;
-    let mut point = Vec::with_capacity(rounds);
-    let mut send = |g: [EF; 2], sender: &mut Sender<'_>| {
-        sender.send_open(label, &g);
-        let r = sender.transcript().challenge();
-        claim = quadratic(claim, g, r);
-        point.push(r);
-        r
+    let mut rounds = Rounds {
+        label,
+        claim,
+        point: Vec::with_capacity(cells.len().trailing_zeros() as usize),
+        sender,
     };
     let mut f = functional;
     // the first round meets cells of the base field
     let lanes = Lane::pack_slice(cells);
-    let mut v: Vec<Pack> = if f.len() > 1 {
+    let v: Vec<Pack> = if f.len() > 1 {
         let ((f0, f1), (v0, v1)) = (f.split_at(f.len() / 2), lanes.split_at(lanes.len() / 2));
         let base = |((f0, f1), (v0, v1)): ((&Pack, &Pack), (&Lane, &Lane))| {
             let d = *v1 - *v0;
             [f0.map(|c| c * *v0), sub(f1, f0).map(|c| c * d)]
         };
         let g = sums(f0.par_iter().zip(f1).zip(v0.par_iter().zip(v1)).map(base));
-        let r = matrix(&send(g, sender));
+        let r = matrix(&rounds.send(g));
         f = fold(&f, &r);
         v0.par_iter()
             .with_min_len(GRAIN)
@@ -87,36 +138,24 @@ pub(crate) fn prove(
             .map(|l| [*l, Lane::ZERO, Lane::ZERO, Lane::ZERO, Lane::ZERO])
             .collect()
     };
-    while f.len() > 1 {
-        let ((f0, f1), (v0, v1)) = (f.split_at(f.len() / 2), v.split_at(v.len() / 2));
-        let pair = |((f0, f1), (v0, v1)): ((&Pack, &Pack), (&Pack, &Pack))| {
-            [
-                mul(f0, &Matrix::new(v0)),
-                mul(&sub(f1, f0), &Matrix::new(&sub(v1, v0))),
-            ]
-        };
-        let g = sums(f0.par_iter().zip(f1).zip(v0.par_iter().zip(v1)).map(pair));
-        let r = matrix(&send(g, sender));
-        f = fold(&f, &r);
-        v = fold(&v, &r);
-    }
-    // within one vector register
-    let (mut f, mut v) = (unpack(&f), unpack(&v));
-    while f.len() > 1 {
-        let half = f.len() / 2;
-        let pairs = (0..half).map(|i| [f[i] * v[i], (f[i + half] - f[i]) * (v[i + half] - v[i])]);
-        let g = pairs.fold([EF::ZERO; 2], |s, g| [s[0] + g[0], s[1] + g[1]]);
-        let r = send(g, sender);
-        for all in [&mut f, &mut v] {
-            *all = (0..half)
-                .map(|i| all[i] + (all[i + half] - all[i]) * r)
-                .collect();
-        }
-    }
-    point.reverse();
-    let value = v.first().copied().unwrap_or(EF::ZERO);
-    sender.send_open(label, &[value]);
-    (point, value)
+    rounds.finish(f, v)
+}
+
+/// As [`prove`], for V in the extension field.
+pub(crate) fn prove_extension(
+    label: &'static str,
+    claim: EF,
+    functional: Vec<Pack>,
+    values: Vec<Pack>,
+    sender: &mut Sender<'_>,
+) -> (Vec<EF>, EF) {
+    let rounds = Rounds {
+        label,
+        claim,
+        point: Vec::new(),
+        sender,
+    };
+    rounds.finish(functional, values)
 }
 
 /// Checks the rounds. Returns the point, V there as claimed, and what `F·V` must be.

@@ -56,6 +56,8 @@ pub(crate) struct Sizes {
     pub(crate) rounds: usize,
     /// Claims on operands, at most.
     pub(crate) operands: usize,
+    /// Products.
+    pub(crate) products: usize,
 }
 
 impl Sizes {
@@ -68,6 +70,7 @@ impl Sizes {
                     let cube = lens.filter(|(l, _)| a.mentions(*l) && b.mentions(*l));
                     sizes.rounds = sizes.rounds.max(cube.map(|(_, n)| log2_ceil(*n)).sum());
                     sizes.operands += a.terms.len() + b.terms.len();
+                    sizes.products += 1;
                 }
             }
         }

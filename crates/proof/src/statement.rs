@@ -19,12 +19,14 @@ pub enum Mode {
     Committed = 0,
     /// It holds them; nothing is opened, and a chain does not accept the proof.
     Direct = 1,
+    /// As in [`Mode::Committed`]; it does not know the inputs and learns nothing about the runs but the outputs.
+    Hiding = 2,
 }
 
 /// One run: the canonical bytes of its input and output tensors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// Of a generative model: prompt and answer.
+    /// Of a generative model: prompt and answer. Empty in hiding mode.
     pub input: Vec<u8>,
     /// The output tensor.
     pub output: Vec<u8>,
@@ -140,6 +142,7 @@ impl Statement {
         let mode = match r.number::<1>()? {
             [0] => Mode::Committed,
             [1] => Mode::Direct,
+            [2] => Mode::Hiding,
             [other] => {
                 return Err(VerifyError::Unknown {
                     what: "mode",
@@ -185,28 +188,52 @@ impl Statement {
             });
         }
         let context = r.take(n)?.to_vec();
-        Ok((
-            Self {
-                mode,
-                model_id,
-                key_id,
-                seq,
-                out,
-                restless,
-                stage,
-                runs,
-                context,
-            },
-            r.offset,
-        ))
+        let statement = Self {
+            mode,
+            model_id,
+            key_id,
+            seq,
+            out,
+            restless,
+            stage,
+            runs,
+            context,
+        };
+        statement.check_mode()?;
+        Ok((statement, r.offset))
     }
 
-    /// Integers of all inputs and of all outputs, checked against the graph's shapes.
+    /// In hiding mode nothing is said about the runs but their outputs; in the others the inputs are.
+    fn check_mode(&self) -> Result<(), VerifyError> {
+        let hiding = self.mode == Mode::Hiding;
+        let fits =
+            |run: &Run| run.input.is_empty() == hiding && (run.sampling.is_empty() || !hiding);
+        if !self.runs.iter().all(fits) {
+            return Err(VerifyError::StatementShape {
+                field: "input",
+                why: "runs have one in all modes but the hiding one".into(),
+            });
+        }
+        if hiding && !(self.restless.is_empty() && self.stage == 0) {
+            return Err(VerifyError::StatementShape {
+                field: "nodes",
+                why: "in hiding mode none is named, and there is one stage".into(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Integers of all inputs and of all outputs, checked against the graph's shapes. In hiding mode there are no inputs.
     pub(crate) fn tensors(
         &self,
         structure: &Structure,
     ) -> Result<(Vec<i32>, Vec<i32>), VerifyError> {
+        self.check_mode()?;
         let wrong = |field, why: String| VerifyError::StatementShape { field, why };
+        let hiding = self.mode == Mode::Hiding;
+        if hiding && structure.is_generative() {
+            return Err(wrong("mode", "tokens can't be hidden".into()));
+        }
         let extent = assay_graph::Extent {
             seq: self.seq,
             out: self.out,
@@ -249,7 +276,11 @@ impl Statement {
             }
             Ok(all)
         };
-        let inputs = read("input", first, |r| &r.input)?;
+        let inputs = if hiding {
+            Vec::new()
+        } else {
+            read("input", first, |r| &r.input)?
+        };
         let outputs = read("output", last, |r| &r.output)?;
         let tokens = inputs.chunks(first.len(extent).max(1));
         let answers = outputs.chunks(last.len(extent).max(1));

@@ -76,6 +76,24 @@ pub(crate) struct Sender<'a> {
     pub(crate) bytes: Vec<u8>,
     /// Tests lie here: called with the label and the message before it is absorbed.
     pub(crate) tamper: Option<Lie<'a>>,
+    /// In hiding mode what is added to messages.
+    veil: Option<Veil>,
+}
+
+/// One-time pads: committed random numbers, of which each hides one number.
+struct Veil {
+    pads: Vec<EF>,
+    /// What was said, without the pads.
+    said: Vec<EF>,
+}
+
+impl Veil {
+    fn say(&mut self, v: EF) -> EF {
+        let pad = self.pads.get(self.said.len());
+        self.said.push(v);
+        // without a pad nothing is said; plans have enough
+        pad.map_or(EF::ZERO, |pad| v + *pad)
+    }
 }
 
 impl<'a> Sender<'a> {
@@ -84,7 +102,32 @@ impl<'a> Sender<'a> {
             transcript,
             bytes: Vec::new(),
             tamper,
+            veil: None,
         }
+    }
+
+    /// Hides what is said from now on.
+    pub(crate) fn hide(&mut self, pads: Vec<EF>) {
+        self.veil = Some(Veil {
+            pads,
+            said: Vec::new(),
+        });
+    }
+
+    /// The hidden numbers so far.
+    pub(crate) fn numbers(&self) -> &[EF] {
+        self.veil.as_ref().map_or(&[], |veil| &veil.said)
+    }
+
+    /// A hidden number that nothing is said about: minus its pad.
+    pub(crate) fn fresh(&mut self) -> EF {
+        let Some(veil) = &mut self.veil else {
+            return EF::ZERO;
+        };
+        let pad = veil.pads.get(veil.said.len());
+        let number = pad.map_or(EF::ZERO, |pad| -*pad);
+        veil.said.push(number);
+        number
     }
 
     /// Sends field elements, hidden in hiding mode.
@@ -102,11 +145,15 @@ impl<'a> Sender<'a> {
         &mut self,
         label: &'static str,
         values: &[EF],
-        _open: impl Fn(usize) -> bool,
+        open: impl Fn(usize) -> bool,
     ) {
         let mut values = values.to_vec();
         if let Some(tamper) = &mut self.tamper {
             tamper(label, &mut values);
+        }
+        if let Some(veil) = &mut self.veil {
+            let hidden = values.iter_mut().enumerate().filter(|(i, _)| !open(*i));
+            hidden.for_each(|(_, v)| *v = veil.say(*v));
         }
         self.transcript.absorb_elements(label, &values);
         for v in &values {
@@ -201,6 +248,20 @@ impl<'a> Receiver<'a> {
             });
         }
         self.take(len)
+    }
+
+    /// The same place in bytes that have grown.
+    pub(crate) fn resume(transcript: Transcript, bytes: &'a [u8], offset: usize) -> Self {
+        Self {
+            transcript,
+            bytes,
+            offset,
+        }
+    }
+
+    /// How many bytes were read.
+    pub(crate) fn offset(&self) -> usize {
+        self.offset
     }
 
     /// Bytes that were not read.

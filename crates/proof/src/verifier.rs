@@ -8,6 +8,7 @@ use crate::{
     error::VerifyError,
     field::EF,
     functional::{Functional, Points},
+    hiding::{self, listen::Veiled, products},
     key::{Key, ProvingKey},
     links, lookup,
     params::Side,
@@ -28,12 +29,12 @@ pub struct Verified {
     pub budget: Budget,
 }
 
-/// Checks a proof under a key. That the key belongs to the model is the caller's to know: from a registry, or by making it again.
+/// Checks a proof under a key, in hiding mode or not. That the key belongs to the model is the caller's to know: from a registry, or by making it again.
 ///
 /// # Errors
 /// [`VerifyError`]: the first check that fails.
 pub fn verify(key: &Key, proof: &Proof) -> Result<Verified, VerifyError> {
-    if proof.statement.mode != Mode::Committed {
+    if proof.statement.mode == Mode::Direct {
         return Err(VerifyError::Unknown {
             what: "mode",
             have: proof.statement.mode as u32,
@@ -69,6 +70,8 @@ pub(crate) enum Check {
     Numerators,
     Denominators,
     Products,
+    HiddenFactors,
+    HiddenProducts,
     Witness,
     WitnessOpening,
     Weights,
@@ -119,6 +122,7 @@ fn check(key: &Key, consts: Option<&[Const]>, proof: &Proof) -> Result<Verified,
             out: statement.out,
         },
         inputs: Arc::new(inputs),
+        hidden: statement.mode == Mode::Hiding,
         outputs: Some(Arc::new(outputs)),
         restless: &statement.restless,
     };
@@ -139,34 +143,13 @@ fn check(key: &Key, consts: Option<&[Const]>, proof: &Proof) -> Result<Verified,
     budget.check()?;
 
     let mut receiver = Receiver::new(proof::transcript(statement, key, &stages), &proof.body);
-    let roots = stages
-        .plans
-        .iter()
-        .map(|_| proof::receive_root(&mut receiver, proof::WITNESS))
-        .collect::<Result<Vec<_>, _>>()?;
-    let links = links::listen(&stages, &mut receiver)?;
-    let mut claimed = Vec::with_capacity(roots.len());
-    for (stage, (plan, root)) in stages.plans.iter().zip(&roots).enumerate() {
-        let mut session = session::listen(plan, &mut receiver)?;
-        session.tie(&links, &stages, stage);
-        // what was claimed of the witness holds
-        let gamma = receiver.transcript().challenge();
-        let claims = session.claims(gamma);
-        let points = session.points;
-        let (point, value) = reduced(
-            plan,
-            (&claims.witness, &points),
-            (&session.looked.leaves, claims.lookup_factors),
-            claims.witness_value,
-            &mut receiver,
-        )?;
-        let (log, side) = (plan.witness.log, Side::Witness);
-        let bytes = receiver.section(pcs::opening_cap(log, side))?;
-        let transcript = &mut receiver.transcript;
-        let opened = pcs::verify(root, log, side, &point, value, bytes, transcript);
-        opened.or_else(|e| Check::WitnessOpening.holds(false, e))?;
-        claimed.push((claims.weights, claims.weights_value, points));
-    }
+    let claimed = if statement.mode == Mode::Hiding {
+        let (claimed, rest) = hidden_runs(&stages, receiver)?;
+        receiver = rest;
+        vec![claimed]
+    } else {
+        open_runs(&stages, &mut receiver)?
+    };
 
     // what was claimed of the weights holds
     match consts {
@@ -195,6 +178,94 @@ fn check(key: &Key, consts: Option<&[Const]>, proof: &Proof) -> Result<Verified,
     let rest = receiver.rest();
     Check::Trailing.holds(rest == 0, VerifyError::Trailing(rest))?;
     Ok(Verified { budget })
+}
+
+/// What a stage claims of the weights: a functional, its value, the points that it is about.
+type Claimed<'a> = (Functional, EF, Points<'a>);
+
+/// Checks what is said of the runs where it can be read.
+fn open_runs<'a>(
+    stages: &'a Stages,
+    receiver: &mut Receiver<'_>,
+) -> Result<Vec<Claimed<'a>>, VerifyError> {
+    let roots = stages
+        .plans
+        .iter()
+        .map(|_| proof::receive_root(receiver, proof::WITNESS))
+        .collect::<Result<Vec<_>, _>>()?;
+    let links = links::listen(stages, receiver)?;
+    let mut claimed = Vec::with_capacity(roots.len());
+    for (stage, (plan, root)) in stages.plans.iter().zip(&roots).enumerate() {
+        let mut session = session::listen(plan, receiver)?;
+        session.tie(&links, stages, stage);
+        // what was claimed of the witness holds
+        let gamma = receiver.transcript().challenge();
+        let claims = session.claims(gamma);
+        let points = session.points;
+        let (point, value) = reduced(
+            plan,
+            (&claims.witness, &points),
+            (&session.looked.leaves, claims.lookup_factors),
+            claims.witness_value,
+            receiver,
+        )?;
+        let (log, side) = (plan.witness.log, Side::Witness);
+        let bytes = receiver.section(pcs::opening_cap(log, side))?;
+        let transcript = &mut receiver.transcript;
+        let opened = pcs::verify(root, log, side, &point, value, bytes, transcript);
+        opened.or_else(|e| Check::WitnessOpening.holds(false, e))?;
+        claimed.push((claims.weights, claims.weights_value, points));
+    }
+    Ok(claimed)
+}
+
+/// Checks what is said of the runs where it is hidden (docs/proof.md, "Hiding"), in one stage.
+fn hidden_runs<'a, 'b>(
+    stages: &'a Stages,
+    mut receiver: Receiver<'b>,
+) -> Result<(Claimed<'a>, Receiver<'b>), VerifyError> {
+    let [plan] = &stages.plans[..] else {
+        return Err(VerifyError::StatementShape {
+            field: "nodes",
+            why: "hidden runs have one stage".into(),
+        });
+    };
+    let mut root = |label| proof::receive_root(&mut receiver, label);
+    let roots = [root(proof::WITNESS)?, root(proof::MASK)?];
+    let mut veiled = Veiled::new(receiver);
+    links::listen(stages, &mut veiled)?;
+    let session = session::listen(plan, &mut veiled)?;
+    products::verify(&mut veiled)?;
+    let Veiled {
+        mut receiver,
+        record,
+    } = veiled;
+
+    // all that must hold of the witness is one claim, and so it is of what masks it
+    let gamma = receiver.transcript().challenge();
+    let claims = session.claims(gamma);
+    let mut points = session.points;
+    let (functional, value) = hiding::settle(&mut points, plan, &claims, gamma, &record)?;
+    let [mask] = receiver.receive(hiding::MASK, 1)?[..] else {
+        return Err(VerifyError::Sumcheck {
+            label: hiding::MASK,
+        });
+    };
+    let factor = hiding::draw_factor(&mut receiver.transcript);
+    let (point, value) = reduced(
+        plan,
+        (&functional, &points),
+        (&session.looked.leaves, claims.lookup_factors),
+        value + factor * mask,
+        &mut receiver,
+    )?;
+    let log = plan.witness.log;
+    let bytes = receiver.section(pcs::opening_cap(log, Side::Hidden))?;
+    let claim = (&point[..], value);
+    let transcript = &mut receiver.transcript;
+    let opened = pcs::hiding::verify(roots, factor, log, claim, bytes, transcript);
+    opened.or_else(|e| Check::WitnessOpening.holds(false, e))?;
+    Ok(((claims.weights, claims.weights_value, points), receiver))
 }
 
 /// Opens the pieces of the weights at what all stages claim of them.

@@ -7,7 +7,8 @@ use assay_graph::Tensor;
 use assay_import::Model;
 use assay_operator::input_tensor;
 use assay_proof::{
-    Budget, Input as Run, Proof, ProveError, ProvingKey, Step, prove, verify, verify_direct,
+    Budget, Input as Run, Mode, Proof, ProveError, ProvingKey, Step, prove, prove_hiding, verify,
+    verify_direct,
 };
 use assay_receipt::ProofFile;
 use serde_json::json;
@@ -61,6 +62,7 @@ pub(crate) fn run(args: &ProveArgs, shell: &Shell) -> anyhow::Result<()> {
 
     let begin = Measure::begin();
     let bar = shell.steps_bar(STEPS.len() as u64 - u64::from(args.direct));
+    let prove = if args.hide { prove_hiding } else { prove };
     let proof = prove(&key, &runs, &context, &mut |step| {
         if let Some(at) = STEPS.iter().position(|(s, _)| *s == step) {
             bar.set_position(at as u64);
@@ -106,6 +108,7 @@ pub(crate) fn run(args: &ProveArgs, shell: &Shell) -> anyhow::Result<()> {
             "key_bytes": file.key.len(),
             "bits": f64::from(budget.tenths()) / 10.0,
             "direct": args.direct,
+            "hidden": args.hide,
             "key": keyed.json(),
             "prove": proved.json(),
             "verify": verified.json(),
@@ -152,8 +155,8 @@ fn refused(name: &str, error: ProveError) -> anyhow::Error {
 /// What was made has to hold for others too.
 fn check(model: &Model, key: &ProvingKey, proof: &Proof) -> anyhow::Result<Budget> {
     let verified = match proof.statement.mode {
-        assay_proof::Mode::Committed => verify(key.key(), proof),
-        assay_proof::Mode::Direct => verify_direct(&model.graph, proof),
+        Mode::Committed | Mode::Hiding => verify(key.key(), proof),
+        Mode::Direct => verify_direct(&model.graph, proof),
     };
     match verified {
         Ok(verified) => Ok(verified.budget),

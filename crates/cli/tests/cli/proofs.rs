@@ -85,6 +85,30 @@ fn an_answer_is_proven_and_checked_alone() {
 }
 
 #[test]
+fn an_input_is_hidden() {
+    let home = Home::new();
+    let seven = sample("7");
+    let args = ["prove", "digits", "--hide", "--input", &seven];
+    let made = home.run(&[&args[..], &["--out", "f", "--json"]].concat());
+    let made = made.exits(0).json();
+    let answer = &made["answers"][0];
+    assert!(
+        answer["output_words"].as_str().unwrap().starts_with("7 ("),
+        "{made}"
+    );
+    assert_eq!(answer["input"], Value::Null);
+    let report = status(&home, &["f", "--input", &seven], 0);
+    assert_eq!(report["mode"], "hiding");
+    for name in ["proof", "statement", "key"] {
+        assert_eq!(fact(&report, name), "shown", "{report}");
+    }
+    assert_eq!(fact(&report, "input"), "not_shown");
+    assert_eq!(report["runs"], made["answers"]);
+    // a proof for those who hold the weights hides nothing
+    home.run(&[&args[..], &["--direct"]].concat()).exits(2);
+}
+
+#[test]
 fn a_changed_byte_is_found_wherever_it_is() {
     let home = Home::new();
     let made = home.run(&["prove", "digits", "--input", &sample("7"), "--out", "f"]);

@@ -134,6 +134,33 @@ pub(crate) fn input(
     }
 }
 
+/// The input of all runs where it is hidden: columns in the range of its type.
+///
+/// # Errors
+/// [`PlanError::Range`] for a range that does not fit the field.
+pub(crate) fn hidden_input(
+    b: &mut Builder,
+    ctx: &Context<'_>,
+    ty: &TensorType,
+    data: &[i32],
+) -> Result<Value, PlanError> {
+    let mut shape = vec![ctx.runs];
+    shape.extend(ty.dims(ctx.extent));
+    let (lo, hi) = (i64::from(ty.lo), i64::from(ty.hi));
+    // what is committed for the distances to both ends lies in a range of at most twice the length
+    b.fits(4 * (hi - lo + 1))?;
+    let ints: Option<Vec<i64>> =
+        (b.data.is_some()).then(|| data.iter().map(|v| i64::from(*v)).collect());
+    let cells = b.exact(&shape, lo, hi, ints.as_deref());
+    Ok(Value {
+        view: cells.view,
+        dims: shape.iter().map(|d| vec![*d]).collect(),
+        ints: cells.ints.map(Arc::new),
+        lo,
+        hi,
+    })
+}
+
 /// Plans one node. What it can give lies in its element type: a key's facts that say otherwise are wrong.
 pub(crate) fn plan(b: &mut Builder, ctx: &Context<'_>, index: u32) -> Result<Value, PlanError> {
     let value = rule(b, ctx, index)?;

@@ -20,7 +20,7 @@ use self::{
     expr::{ColumnId, Relation},
     layout::Layout,
 };
-use crate::mle::log2_ceil;
+use crate::{error::PlanError, field::DEGREE, hiding, mle::log2_ceil, pcs, relations::Sizes};
 
 /// Index of a table of the lookup argument.
 pub(crate) type TableId = usize;
@@ -117,8 +117,10 @@ pub(crate) struct Plan {
     pub(crate) publics: Vec<Public>,
     pub(crate) scales: Vec<Arc<Vec<i64>>>,
     pub(crate) relations: Vec<Relation>,
-    /// Cells of the witness: all columns, then the multiplicities as one more tensor of `2^table_log`.
+    /// Cells of the witness: all columns, then the multiplicities as one more tensor of `2^table_log`; of a hidden one also the pads' cells and those that make opened leaves random.
     pub(crate) witness: Layout,
+    /// How many numbers can be hidden: none but in hiding mode.
+    pub(crate) pads: usize,
     /// Leaves of the lookup argument: key columns from 0 on; the tables are the last `2^table_log` leaves.
     pub(crate) leaves: Layout,
     /// Tensor of `leaves` → column.
@@ -244,9 +246,7 @@ impl Plan {
     pub(crate) fn arrange(mut self, min_log: usize) -> Self {
         let rows: usize = self.tables.iter().map(Table::len).sum();
         self.table_log = log2_ceil(rows);
-        let mut shapes: Vec<Vec<usize>> = self.columns.iter().map(|c| c.shape.clone()).collect();
-        shapes.push(vec![1 << self.table_log]);
-        self.witness = Layout::new(shapes, min_log);
+        self.witness = Layout::new(self.shapes(), min_log);
         self.leaf_columns = (0..self.columns.len())
             .filter(|c| matches!(self.columns[*c].cell, Cell::Key(_)))
             .collect();
@@ -260,8 +260,46 @@ impl Plan {
         self
     }
 
+    /// Shapes of the columns, then of the multiplicities.
+    fn shapes(&self) -> Vec<Vec<usize>> {
+        let columns = self.columns.iter().map(|c| c.shape.clone());
+        columns.chain([vec![1 << self.table_log]]).collect()
+    }
+
+    /// Makes room in the witness for what hides it.
+    ///
+    /// # Errors
+    /// [`PlanError::Size`] for a hidden witness without parameters.
+    pub(crate) fn hide(mut self) -> Result<Self, PlanError> {
+        self.pads = hiding::numbers(&self, &Sizes::new(&self));
+        // how many cells are random depends on the size, and the size on them
+        let mut log = pcs::hiding::MIN_LOG;
+        loop {
+            let random = pcs::hiding::random_cells(log)?;
+            let mut shapes = self.shapes();
+            shapes.push(vec![DEGREE * self.pads]);
+            shapes.push(vec![random.next_power_of_two()]);
+            self.witness = Layout::new(shapes, log);
+            if self.witness.log == log {
+                return Ok(self);
+            }
+            log = self.witness.log;
+        }
+    }
+
     /// The tensor of the witness that holds the multiplicities.
     pub(crate) fn multiplicities(&self) -> usize {
         self.columns.len()
+    }
+
+    /// The tensor of a hidden witness that holds the pads, five cells each.
+    pub(crate) fn pad_tensor(&self) -> usize {
+        self.columns.len() + 1
+    }
+
+    /// Where the random cells of a hidden witness begin, a multiple of the power of two above their number.
+    pub(crate) fn random_cells(&self) -> usize {
+        let tiles = self.witness.of_tensor.get(self.columns.len() + 2);
+        tiles.map_or(0, |t| self.witness.tiles[t[0]].offset)
     }
 }

@@ -1,6 +1,7 @@
 //! The prover: runs the graph, commits to the columns, and answers the verifier's challenges in the order of `verifier`.
 
 mod contract;
+mod hidden;
 mod weights;
 
 use std::sync::Arc;
@@ -42,6 +43,7 @@ use crate::{
 type LieOfCells<'a> = &'a mut dyn FnMut(&Plan, &mut Vec<Vec<i32>>);
 type LieOfStages<'a> = &'a mut dyn FnMut(&Stages, &mut Vec<Vec<Vec<i32>>>);
 type LieOfCounts<'a> = &'a mut dyn FnMut(&mut Vec<u32>);
+type LieOfPads<'a> = &'a mut dyn FnMut(&mut Vec<EF>);
 
 /// Lies for tests: called before cells are committed and before messages are sent.
 #[derive(Default)]
@@ -56,6 +58,8 @@ pub(crate) struct Tamper<'a> {
     pub(crate) restless: Vec<u32>,
     /// Gets the multiplicities.
     pub(crate) counts: Option<LieOfCounts<'a>>,
+    /// Gets the pads, after they are committed.
+    pub(crate) pads: Option<LieOfPads<'a>>,
     /// Gets label and message.
     pub(crate) messages: Option<Lie<'a>>,
 }
@@ -99,6 +103,25 @@ pub fn prove(
     progress: &mut dyn FnMut(Step),
 ) -> Result<Proof, ProveError> {
     prove_tampered(key, inputs, context, progress, Tamper::default(), None)
+}
+
+/// As [`prove`], to verifiers who learn nothing about the runs but their outputs ([`Mode::Hiding`]).
+///
+/// # Errors
+/// [`ProveError`]; for models whose inputs are tokens, and for keys without a commitment.
+pub fn prove_hiding(
+    key: &ProvingKey,
+    inputs: &[Input],
+    context: &[u8],
+    progress: &mut dyn FnMut(Step),
+) -> Result<Proof, ProveError> {
+    if key.committed.is_empty() {
+        return Err(ProveError::Runs(
+            "proofs that hide need a key with a commitment".into(),
+        ));
+    }
+    let (mode, tamper) = (Mode::Hiding, Tamper::default());
+    prove_in(mode, key, (inputs, None), context, progress, tamper)
 }
 
 /// What the protocol's messages are about.
@@ -283,23 +306,70 @@ fn spread(functional: &Functional, points: &Points<'_>, layout: &Layout, out: &m
     }
 }
 
+/// The functional of all claims on a witness, over its cells.
+fn whole(
+    plan: &Plan,
+    (functional, points): (&Functional, &Points<'_>),
+    (leaves, factors): (&lookup::Leaves, [EF; 3]),
+) -> Vec<Pack> {
+    let mut out =
+        lookup::gkr::with_capacity(1 << (plan.witness.log - WIDTH.trailing_zeros() as usize));
+    out.resize(out.capacity(), [Lane::ZERO; 5]);
+    spread(functional, points, &plan.witness, &mut out);
+    leaves.spread(plan, factors, &mut out);
+    out
+}
+
+/// A stage's witness, committed.
+enum Witness {
+    Open(pcs::Committed),
+    Hidden(pcs::hiding::Masked),
+}
+
+impl Witness {
+    fn cells(&self) -> &[F] {
+        match self {
+            Self::Open(committed) => committed.cells(),
+            Self::Hidden(masked) => masked.cells(),
+        }
+    }
+}
+
+/// Proves openly; the outputs may be said to be others than they are.
 pub(crate) fn prove_tampered(
     key: &ProvingKey,
     inputs: &[Input],
     context: &[u8],
     progress: &mut dyn FnMut(Step),
-    mut tamper: Tamper<'_>,
+    tamper: Tamper<'_>,
     outputs: Option<Vec<i32>>,
 ) -> Result<Proof, ProveError> {
+    let mode = if key.committed.is_empty() {
+        Mode::Direct
+    } else {
+        Mode::Committed
+    };
+    prove_in(mode, key, (inputs, outputs), context, progress, tamper)
+}
+
+/// Proves in a mode that the key allows.
+pub(crate) fn prove_in(
+    mode: Mode,
+    key: &ProvingKey,
+    (inputs, outputs): (&[Input], Option<Vec<i32>>),
+    context: &[u8],
+    progress: &mut dyn FnMut(Step),
+    mut tamper: Tamper<'_>,
+) -> Result<Proof, ProveError> {
+    let hiding = mode == Mode::Hiding;
     progress(Step::Run);
     let structure = &key.key.structure;
-    let (Some(first), Some(ty), Some(out_ty)) = (
-        inputs.first(),
-        structure.types.first(),
-        structure.types.last(),
-    ) else {
+    let (Some(first), Some(out_ty)) = (inputs.first(), structure.types.last()) else {
         return Err(ProveError::Runs("there is no run".into()));
     };
+    if hiding && structure.is_generative() {
+        return Err(ProveError::Runs("tokens can't be hidden".into()));
+    }
     let seq = assay_graph::eval::check_input(&key.graph, &first.tensor).map_err(PlanError::from)?;
     let extent = Extent {
         seq,
@@ -320,6 +390,7 @@ pub(crate) fn prove_tampered(
         runs: inputs.len(),
         extent,
         inputs: Arc::new(integers),
+        hidden: hiding,
         outputs: outputs.map(Arc::new),
         restless: &tamper.restless,
     };
@@ -343,7 +414,11 @@ pub(crate) fn prove_tampered(
         .iter()
         .zip(said.chunks_exact(per_run))
         .map(|(i, o)| Run {
-            input: i.tensor.data.to_bytes(),
+            input: if hiding {
+                Vec::new()
+            } else {
+                i.tensor.data.to_bytes()
+            },
             output: Data::from_i32(out_ty.dtype, o)
                 .map(|d| d.to_bytes())
                 .unwrap_or_default(),
@@ -360,23 +435,18 @@ pub(crate) fn prove_tampered(
         )
         .map_err(|why| ProveError::Runs(why.into()))?;
     }
-    let _ = ty;
-    let mode = if !key.committed.is_empty() {
-        Mode::Committed
-    } else {
-        Mode::Direct
-    };
     let stage = match tamper.stage {
         Some(stage) => stage,
+        None if hiding => cost::fits(&plan, key.memory).map(|()| 0)?,
         None => cost::choose(&plan, key.memory)?,
     };
     let statement = Statement {
         mode,
         model_id: key.key.model_id,
-        key_id: if mode == Mode::Committed {
-            key.key.id()
-        } else {
+        key_id: if mode == Mode::Direct {
             [0; 32]
+        } else {
+            key.key.id()
         },
         seq,
         out: first.out,
@@ -396,16 +466,16 @@ pub(crate) fn prove_tampered(
     if let Some(lie) = &mut tamper.stages {
         lie(&stages, &mut data);
     }
-    let pieces: &[usize] = if mode == Mode::Committed {
-        &shards.logs
-    } else {
+    let pieces: &[usize] = if mode == Mode::Direct {
         &[]
+    } else {
+        &shards.logs
     };
     budget::of_stages(&stages, pieces)
         .check()
         .map_err(ProveError::Budget)?;
-    let transcript = proof::transcript(&statement, &key.key, &stages);
-    let mut sender = Sender::new(transcript, tamper.messages);
+    let start = proof::transcript(&statement, &key.key, &stages);
+    let mut sender = Sender::new(start.clone(), tamper.messages);
     // all stages are committed before anything is drawn; of several, each is committed again when its turn comes
     let mut kept = None;
     let mut counts = Vec::with_capacity(stages.plans.len());
@@ -422,9 +492,24 @@ pub(crate) fn prove_tampered(
         if let Some(lie) = &mut tamper.counts {
             lie(&mut found);
         }
-        let committed = commit(plan, data, &found)?;
-        proof::send_root(&mut sender, proof::WITNESS, &committed.root());
-        kept = (stages.plans.len() == 1).then_some(committed);
+        let cells = cells(plan, data, &found);
+        let witness = if hiding {
+            let mut random = hidden::random(&statement, inputs.iter().map(|i| &i.tensor))?;
+            let (masked, mut pads) = hidden::conceal(plan, cells, &mut random)?;
+            let [root, mask] = masked.roots();
+            proof::send_root(&mut sender, proof::WITNESS, &root);
+            proof::send_root(&mut sender, proof::MASK, &mask);
+            if let Some(lie) = &mut tamper.pads {
+                lie(&mut pads);
+            }
+            sender.hide(pads);
+            Witness::Hidden(masked)
+        } else {
+            let committed = pcs::commit(plan.witness.log, cells, Side::Witness)?;
+            proof::send_root(&mut sender, proof::WITNESS, &committed.root());
+            Witness::Open(committed)
+        };
+        kept = (stages.plans.len() == 1).then_some(witness);
         counts.push(found);
     }
     let point = links::point(&stages, &mut sender);
@@ -439,15 +524,16 @@ pub(crate) fn prove_tampered(
     let mut claimed = Vec::with_capacity(stages.plans.len());
     for (stage, plan) in stages.plans.iter().enumerate() {
         let data = std::mem::take(&mut data[stage]);
-        let committed = match kept.take() {
-            Some(committed) => committed,
+        let witness = match kept.take() {
+            Some(witness) => witness,
             None => {
                 progress(Step::Commit);
-                commit(plan, &data, &counts[stage])?
+                let cells = cells(plan, &data, &counts[stage]);
+                Witness::Open(pcs::commit(plan.witness.log, cells, Side::Witness)?)
             }
         };
         progress(Step::Lookups);
-        let looked = lookup::prove(plan, committed.cells(), &mut sender);
+        let looked = lookup::prove(plan, witness.cells(), &mut sender);
 
         progress(Step::Products);
         let prover = Prover {
@@ -499,15 +585,19 @@ pub(crate) fn prove_tampered(
         links.claim(&stages, stage, &mut points, &mut atoms, &mut values);
 
         progress(Step::Witness);
+        let committed = match witness {
+            Witness::Open(committed) => committed,
+            Witness::Hidden(masked) => {
+                drop((prover, points));
+                let stage = (&stages, plan);
+                claimed.push(hidden::finish(stage, start, masked, &mut sender)?);
+                break;
+            }
+        };
         let gamma = sender.transcript().challenge();
         let claims = proof::claims(&atoms, &values, &linear, &parts, &looked, gamma);
-        let mut functional =
-            lookup::gkr::with_capacity(1 << (plan.witness.log - WIDTH.trailing_zeros() as usize));
-        functional.resize(functional.capacity(), [Lane::ZERO; 5]);
-        spread(&claims.witness, &points, &plan.witness, &mut functional);
-        looked
-            .leaves
-            .spread(plan, claims.lookup_factors, &mut functional);
+        let leaves = (&looked.leaves, claims.lookup_factors);
+        let functional = whole(plan, (&claims.witness, &points), leaves);
         let (point, _) = reduce::prove(
             "witness",
             claims.witness_value,
@@ -520,7 +610,7 @@ pub(crate) fn prove_tampered(
         claimed.push((claims.weights, points));
     }
 
-    if mode == Mode::Committed {
+    if mode != Mode::Direct {
         progress(Step::Weights);
         let claims: Vec<OfWeights<'_>> = proof::factors(claimed.len(), &mut sender)
             .into_iter()
@@ -555,15 +645,15 @@ pub(crate) fn prove_tampered(
     })
 }
 
-/// Commits to a stage's columns and multiplicities.
-fn commit(plan: &Plan, data: &[Vec<i32>], counts: &[u32]) -> Result<pcs::Committed, PlanError> {
+/// A stage's columns and multiplicities in their places.
+fn cells(plan: &Plan, data: &[Vec<i32>], counts: &[u32]) -> Vec<F> {
     let layout = &plan.witness;
     let mut cells = vec![F::ZERO; 1 << layout.log];
     for (id, column) in data.iter().enumerate() {
         layout.scatter(id, column, &mut cells, |v: i32| embed(i64::from(v)));
     }
     layout.scatter(plan.multiplicities(), counts, &mut cells, F::from_u32);
-    pcs::commit(layout.log, cells, Side::Witness)
+    cells
 }
 
 /// Values of all links at their point.

@@ -323,6 +323,7 @@ pub(super) fn compile(
             out: input.out,
         },
         inputs: Arc::new(tokens),
+        hidden: false,
         outputs: outputs.map(Arc::new),
         restless,
     };

@@ -2,6 +2,7 @@
 
 mod digests;
 mod encoder;
+pub(crate) mod hiding;
 mod hostile;
 mod language;
 mod lies;
@@ -9,4 +10,4 @@ mod malicious;
 mod operators;
 mod sizes;
 mod stages;
-mod support;
+pub(crate) mod support;

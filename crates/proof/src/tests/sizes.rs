@@ -31,6 +31,7 @@ fn sizes_of_a_real_model() {
             runs: 1,
             extent: Extent { seq, out },
             inputs: Arc::new(vec![1; seq as usize]),
+            hidden: false,
             outputs: None,
             restless: &[],
         };

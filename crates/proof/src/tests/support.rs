@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use assay_graph::{Data, Extent, Graph, Tensor, eval};
+use assay_graph::{Data, Extent, Graph, Op, Tensor, eval};
 
 use crate::{
     Input, Proof, ProvingKey,
     compile::{Compiled, Source},
     oracle,
     plan::facts::Facts,
-    prove, verify, verify_direct,
+    prove, prove_hiding, verify, verify_direct,
 };
 
 /// Random inputs of a graph: seeded, in range, with the ends of the range among them.
@@ -60,6 +60,7 @@ pub(crate) fn compiled_with(key: &ProvingKey, inputs: &[Input], restless: &[u32]
             out: inputs[0].out,
         },
         inputs: Arc::new(inputs.iter().flat_map(|i| i.tensor.data.to_i32()).collect()),
+        hidden: false,
         outputs: None,
         restless,
     };
@@ -110,5 +111,21 @@ pub(crate) fn agree(graph: Graph, seq: u32, runs: usize, seed: u64) -> (ProvingK
     )
     .expect("a proof");
     verify_direct(&graph, &direct).expect("verifies directly");
+    let tokens = |n: &assay_graph::Node| matches!(n.op, Op::Embedding { .. });
+    let hidden = prove_hiding(&key, &inputs, b"", &mut |_| {});
+    match hidden {
+        Ok(hidden) => {
+            assert!(!graph.nodes().iter().any(tokens));
+            verify(key.key(), &hidden).expect("verifies hidden");
+            let outputs = |p: &Proof| p.statement.runs.iter().map(|r| r.output.clone()).collect();
+            let [a, b]: [Vec<Vec<u8>>; 2] = [&proof, &hidden].map(outputs);
+            assert_eq!(a, b);
+        }
+        Err(e) => {
+            assert!(graph.nodes().iter().any(tokens), "{e}");
+            let why = "the ids are not public";
+            assert!(e.to_string().contains(why), "{e}");
+        }
+    }
     (key, proof)
 }

@@ -181,7 +181,11 @@ impl Checked {
             "model_id": proofs::hash_words(statement.model_id),
             "model": self.name,
             "key_id": proofs::hash_words(statement.key_id),
-            "mode": match statement.mode { Mode::Committed => "committed", Mode::Direct => "direct" },
+            "mode": match statement.mode {
+                Mode::Committed => "committed",
+                Mode::Direct => "direct",
+                Mode::Hiding => "hiding",
+            },
             "positions": statement.seq,
             "runs": self.said.iter().map(Said::json).collect::<Vec<_>>(),
             "context": format!("0x{}", hex::encode(&statement.context)),
@@ -210,11 +214,13 @@ fn holds(
     proof: &Proof,
 ) -> Option<Result<Budget, VerifyError>> {
     let verified = match (proof.statement.mode, key, model) {
-        (Mode::Committed, Some(key), _) => verify(key, proof),
+        (Mode::Committed | Mode::Hiding, Some(key), _) => verify(key, proof),
         (Mode::Direct, None, Some(model)) => verify_direct(&Arc::clone(&model.graph), proof),
         (Mode::Direct, None, None) => return None,
         // a key that is not needed, or one that is missing
-        (Mode::Committed, None, _) | (Mode::Direct, Some(_), _) => Err(VerifyError::KeyMismatch),
+        (Mode::Committed | Mode::Hiding, None, _) | (Mode::Direct, Some(_), _) => {
+            Err(VerifyError::KeyMismatch)
+        }
     };
     Some(verified.map(|v| v.budget))
 }
@@ -253,6 +259,9 @@ fn statement_fact(proof: &Proof, name: Option<&str>, holds: bool) -> Fact {
 /// Whether the proven input is the one that was named.
 fn input_fact(proof: &Proof, codec: Option<&ImportedModel>, typed: &str) -> anyhow::Result<Fact> {
     const NAME: &str = "input";
+    if proof.statement.mode == Mode::Hiding {
+        return Ok(Fact::not_shown(NAME, "the proof hides its inputs"));
+    }
     let Some(codec) = codec else {
         return Ok(Fact::not_shown(NAME, "reading it needs the model"));
     };

@@ -39,9 +39,13 @@ pub(crate) struct LeafClaim<V = EF> {
 }
 
 /// Elements of a proof for `2^log` leaves, exactly: four of the root, and for the layer above `2^(k+1)` fractions `k` rounds of two and four at the end.
-#[cfg(test)]
 pub(crate) fn elements(log: usize) -> usize {
     4 + (1..log).map(|k| 2 * k + 4).sum::<usize>()
+}
+
+/// Products of two elements that the verifier needs: three for the root, two for each layer.
+pub(crate) fn products(log: usize) -> usize {
+    3 + 2 * log.saturating_sub(1)
 }
 
 /// The soundness error is at most this, divided by the size of the extension field: degree two in every round, and one for each `λ` and each choice of a child.
