@@ -273,7 +273,7 @@ impl Plan {
     pub(crate) fn hide(mut self) -> Result<Self, PlanError> {
         self.pads = hiding::numbers(&self, &Sizes::new(&self));
         // how many cells are random depends on the size, and the size on them
-        let mut log = pcs::hiding::MIN_LOG;
+        let mut log = self.witness.log.max(pcs::hiding::MIN_LOG);
         loop {
             let random = pcs::hiding::random_cells(log)?;
             let mut shapes = self.shapes();

@@ -166,6 +166,14 @@ fn every_message_matters() {
         proof.body.truncate(n);
         assert!(matches!(s.check(&proof), Err(VerifyError::Decode { .. })));
     }
+    let mut r = Rng(78);
+    let honest = s.honest();
+    for _ in 0..200 {
+        let mut proof = honest.clone();
+        let at = r.within(0, proof.body.len() as i32 - 1) as usize;
+        proof.body[at] ^= 1 << (at % 8);
+        assert!(s.check(&proof).is_err(), "byte {at}");
+    }
     let mut longer = s.honest();
     longer.body.push(0);
     assert_eq!(s.check(&longer), Err(VerifyError::Trailing(1)));

@@ -6,9 +6,11 @@ use assay_graph::{DType, Dim, GraphBuilder, Op, Window};
 use proptest::prelude::*;
 
 use super::operators::{Rng, graph, out, put, tensor};
-use crate::{Input, Key, Proof, ProvingKey, Statement, plan::facts::Fact, prove, verify};
+use crate::{
+    Input, Key, Proof, ProvingKey, Statement, plan::facts::Fact, prove, prove_hiding, verify,
+};
 
-fn honest() -> (ProvingKey, Proof) {
+fn honest() -> (ProvingKey, [Proof; 2]) {
     let mut r = Rng(21);
     let (first, second) = (r.rows(3, 9, (4, 6)), r.rows(4, 27, (3, 4)));
     let body = |b: &mut GraphBuilder, x| {
@@ -64,8 +66,9 @@ fn honest() -> (ProvingKey, Proof) {
     let g = Arc::new(graph(tensor(DType::I8, &[6, 6, 1], -128, 127), body));
     let inputs: Vec<Input> = super::support::inputs(&g, 1, 1, 3);
     let key = ProvingKey::new(g).expect("a key");
-    let proof = prove(&key, &inputs, b"", &mut |_| {}).expect("a proof");
-    (key, proof)
+    let open = prove(&key, &inputs, b"", &mut |_| {}).expect("a proof");
+    let hidden = prove_hiding(&key, &inputs, b"", &mut |_| {}).expect("a proof");
+    (key, [open, hidden])
 }
 
 fn fact() -> impl Strategy<Value = i64> {
@@ -84,7 +87,7 @@ proptest! {
 
     #[test]
     fn keys_with_any_facts(which in 0usize..64, value in fact(), at in 0usize..300) {
-        let (key, proof) = honest();
+        let (key, proofs) = honest();
         let mut facts = (*key.key.facts).clone();
         let n = facts.len();
         match &mut facts[which % n] {
@@ -99,9 +102,10 @@ proptest! {
         let changed = key.key.facts.as_ref() != &facts;
         let mut hostile = key.key.clone();
         hostile.facts = Arc::new(facts);
-        let mut proof = proof;
-        proof.statement.key_id = hostile.id();
-        prop_assert!(verify(&hostile, &proof).is_err() || !changed);
+        for mut proof in proofs {
+            proof.statement.key_id = hostile.id();
+            prop_assert!(verify(&hostile, &proof).is_err() || !changed);
+        }
     }
 
     #[test]
@@ -120,8 +124,10 @@ proptest! {
     #[test]
     fn statements_of_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let _ = Statement::decode(&bytes);
-        let mut start = vec![1, 0, 1, 0, 0];
-        start.extend(bytes);
-        let _ = Statement::decode(&start);
+        for mode in 0..3 {
+            let mut start = vec![1, 0, 1, 0, mode];
+            start.extend(&bytes);
+            let _ = Statement::decode(&start);
+        }
     }
 }
