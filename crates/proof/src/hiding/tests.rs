@@ -13,7 +13,7 @@ use super::{
 use crate::{
     Mode, Proof, ProvingKey,
     compile::Source,
-    field::EF,
+    field::{EF, EF_BYTES, decode},
     links,
     listener::Listener,
     lookup::gkr,
@@ -31,6 +31,9 @@ struct Heard {
     pads_of_plan: usize,
     record: Record,
     pads: Vec<EF>,
+    /// For each atom whether it is one of the weights.
+    weights: Vec<bool>,
+    body: Vec<u8>,
 }
 
 /// The verifier's plan of a hidden run.
@@ -81,7 +84,7 @@ fn heard(graph: &Arc<Graph>, more: u32, lie: &mut dyn FnMut(&'static str, &mut V
         proof::receive_root(&mut veiled.receiver, label).expect("a root");
     }
     links::listen(&stages, &mut veiled).expect("elements");
-    session::listen(plan, &mut veiled).expect("elements");
+    let session = session::listen(plan, &mut veiled).expect("elements");
     products::verify(&mut veiled).expect("elements");
     let record = veiled.record;
     let pads_of_plan = plan.pads;
@@ -89,6 +92,8 @@ fn heard(graph: &Arc<Graph>, more: u32, lie: &mut dyn FnMut(&'static str, &mut V
         pads_of_plan,
         record,
         pads,
+        weights: session.atoms.list.iter().map(|a| a.weights).collect(),
+        body: proof.body,
     }
 }
 
@@ -173,6 +178,7 @@ fn pads_are_used_once() {
         pads_of_plan,
         record,
         pads,
+        ..
     } = heard(&Arc::new(linear()), 0, &mut |_, _| {});
     assert_eq!(pads.len(), pads_of_plan);
     let used = record.heard.len();
@@ -195,6 +201,40 @@ fn pads_are_used_once() {
         assert_eq!(mentions(zero), *check == Check::HiddenFactors, "{check:?}");
     }
     assert_eq!(record.heard[first - 2..first], [EF::ZERO; 2]);
+}
+
+/// What can be read in a proof as it is: what concerns weights alone, two values that a random row masks, and what is said of the line.
+#[test]
+fn little_is_said_openly() {
+    let mut said: Vec<(&'static str, Vec<EF>)> = Vec::new();
+    let heard = heard(&Arc::new(linear()), 0, &mut |label, message| {
+        said.push((label, message.clone()));
+    });
+    let opening = said.iter().position(|m| m.0 == "weights");
+    said.truncate(opening.expect("the weights"));
+    // behind two roots elements follow one another up to the opening
+    let mut bytes = heard.body[64..].chunks_exact(EF_BYTES);
+    let mut open: BTreeSet<(&str, usize)> = BTreeSet::new();
+    let mut read: Vec<bool> = Vec::new();
+    for (label, message) in &said {
+        for (i, v) in message.iter().enumerate() {
+            let plain = bytes.next().and_then(decode) == Some(*v);
+            match *label {
+                "operands" => read.push(plain),
+                "witness" => assert!(plain),
+                _ if plain => {
+                    open.insert((label, i));
+                }
+                products::LABEL => assert_ne!(message.len(), 2, "the values of the columns"),
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(read, heard.weights);
+    assert!(read.contains(&true) && read.contains(&false));
+    let values = [0, 1].map(|i| (products::LABEL, i));
+    let want = [("linear parts", 1), ("mask", 0)].into_iter().chain(values);
+    assert_eq!(open, want.collect());
 }
 
 /// Fractions alone, with leaves that no commitment has.
