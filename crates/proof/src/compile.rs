@@ -110,12 +110,29 @@ impl Source<'_> {
             };
             ctx.values.push(value);
         }
+        if let Some(error) = b.failed.take() {
+            return Err(error);
+        }
         let (Some(last), Some(ty)) = (ctx.values.last(), types.last()) else {
             return Err(PlanError::Key("the graph is empty".into()));
         };
         let computed = last.ints.clone();
         let outputs = self.outputs.clone().or_else(|| computed.clone());
         let outputs = outputs.unwrap_or_else(|| Arc::new(vec![0; ty.len(self.extent) * self.runs]));
+        // integers that differ by p would be equal in the field
+        if let Some(v) = self
+            .outputs
+            .iter()
+            .flat_map(|o| o.iter())
+            .find(|v| i64::from(**v) < last.lo || i64::from(**v) > last.hi)
+        {
+            return Err(PlanError::Output {
+                value: *v,
+                lo: last.lo,
+                hi: last.hi,
+            });
+        }
+        b.fits(last.hi - last.lo)?;
         let axes = last.factors();
         let public = b.public(&axes, outputs);
         let terms = vec![Term::linear(

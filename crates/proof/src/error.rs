@@ -102,6 +102,16 @@ pub enum PlanError {
         /// Logarithm supported.
         limit: u32,
     },
+    /// The stated output is no value of the model's last node.
+    #[error("an output of {value}, the model's lie between {lo} and {hi}")]
+    Output {
+        /// The number stated.
+        value: i32,
+        /// Smallest possible output.
+        lo: i64,
+        /// Largest possible output.
+        hi: i64,
+    },
     /// No cut into stages fits the memory that a prover may take.
     #[error("a proof takes {} MiB in as many stages as help, {} MiB are allowed", need >> 20, limit >> 20)]
     Memory {

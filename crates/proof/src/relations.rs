@@ -21,6 +21,8 @@ pub(crate) struct Instance<'a> {
     pub(crate) places: Vec<Place>,
     /// Labels that both operands mention, first label highest, with their lengths.
     pub(crate) cube: Vec<usize>,
+    /// How many labels are output labels; the others are summed over.
+    outputs: usize,
     /// Variables of the cube.
     pub(crate) bits: usize,
     /// How many of them, from the lowest, belong to summed labels.
@@ -240,6 +242,7 @@ pub(crate) fn instances<'a>(
                 b,
                 places,
                 cube,
+                outputs,
                 bits,
                 sum_bits,
             });
@@ -251,10 +254,7 @@ pub(crate) fn instances<'a>(
 impl Instance<'_> {
     /// The output labels of the cube at their random points, lowest coordinate first.
     pub(crate) fn eq_point(&self, points: &Points<'_>) -> Vec<EF> {
-        let outputs =
-            self.cube.iter().rev().filter(
-                |l| matches!(self.places[**l].at, At::Bound(start) if start >= self.sum_bits),
-            );
+        let outputs = self.cube.iter().rev().filter(|l| **l < self.outputs);
         outputs
             .flat_map(|l| points.random[*l][..log2_ceil(self.places[*l].len)].to_vec())
             .collect()

@@ -271,7 +271,7 @@ fn inverse_root(
         ],
     )?;
     Ok(Ranged {
-        view: y.view(),
+        view: y.view(b)?.0,
         ints: small,
         lo: 0,
         hi: 1 << (ROOT / 2),
@@ -346,7 +346,6 @@ fn square_sum(
     ints: Option<Vec<i64>>,
 ) -> Result<Wide, PlanError> {
     let most = (rows.len() as i64).saturating_mul(peak * peak);
-    b.fits(most.saturating_mul(2).saturating_add(1 << 12))?;
     let sums: Option<Vec<i64>> = ints.map(|d| {
         let lines = d.chunks_exact(rows.len());
         lines.map(|d| d.iter().map(|d| d * d).sum()).collect()
@@ -354,6 +353,9 @@ fn square_sum(
     let sums = b.claimed(what, sums);
     let sums = sums.map(|v| v.into_iter().map(i128::from).collect());
     let sum = b.wide(&rows.outer, most.into(), sums);
+    // what the cells can be, not only what a sum can be
+    let (limbs, capacity) = sum.view(b)?;
+    b.fits(most.max(capacity))?;
     let terms = vec![
         Term::Product {
             coefficient: 1,
@@ -361,7 +363,7 @@ fn square_sum(
             a: view.clone(),
             b: view.clone(),
         },
-        Term::linear(sum.view().scaled(-1)),
+        Term::linear(limbs.scaled(-1)),
     ];
     b.relation("sum of squares", &rows.outer, terms);
     Ok(sum)

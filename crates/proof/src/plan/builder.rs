@@ -75,6 +75,8 @@ pub(crate) struct Builder {
     pub(crate) units: HashMap<(u32, bool, u64), Ranged>,
     /// Nodes that are not as calm as they were planned.
     pub(crate) restless: Vec<u32>,
+    /// Why there is no plan, if that is known already.
+    pub(crate) failed: Option<PlanError>,
     /// Columns and those of their low limbs.
     pub(crate) low_of: HashMap<ColumnId, ColumnId>,
     /// Rows of a node by the exponent for some bits.
@@ -103,6 +105,7 @@ impl Builder {
             applied: HashSet::new(),
             units: HashMap::new(),
             restless: Vec::new(),
+            failed: None,
             low_of: HashMap::new(),
             blocks: HashMap::new(),
         }
@@ -170,6 +173,13 @@ impl Builder {
             });
         }
         Ok(())
+    }
+
+    /// As [`Self::fits`], where the plan goes on: it is refused in the end.
+    pub(crate) fn must_fit(&mut self, span: i64) {
+        if let Err(e) = self.fits(span) {
+            self.failed.get_or_insert(e);
+        }
     }
 
     pub(crate) fn table(&mut self, table: Table) -> TableId {

@@ -196,6 +196,7 @@ impl Builder {
         if value.lo < lo {
             let above = map(ints, |_, v| v - lo);
             let above = self.around(axes, 0, hi - lo, above.as_deref());
+            self.must_fit((value.hi - lo).max(above.hi + lo - value.lo));
             let terms = vec![
                 Term::linear(value.view.minus(&above.view)),
                 Term::constant(-lo),
@@ -205,6 +206,7 @@ impl Builder {
         if value.hi > hi {
             let below = map(ints, |_, v| hi - v);
             let below = self.around(axes, 0, hi - lo, below.as_deref());
+            self.must_fit((value.hi + below.hi - hi).max(hi - value.lo));
             let terms = vec![
                 Term::linear(value.view.plus(&below.view)),
                 Term::constant(-hi),

@@ -15,6 +15,8 @@ pub(crate) struct Wide {
     outer: usize,
     limbs: usize,
     bits: u32,
+    /// The largest integer that its cells can be.
+    capacity: i128,
     pub(crate) ints: Option<Vec<i128>>,
 }
 
@@ -46,12 +48,18 @@ impl Wide {
         }
     }
 
-    /// The integer as a view over the outer labels; for integers below p.
-    pub(crate) fn view(&self) -> View {
-        (0..self.limbs).fold(View::default(), |v, k| {
+    /// The integer as a view over the outer labels, and the largest that it can be; for integers below p.
+    ///
+    /// # Errors
+    /// [`PlanError::Range`] if its cells can be more.
+    pub(crate) fn view(&self, b: &Builder) -> Result<(View, i64), PlanError> {
+        let most = i64::try_from(self.capacity).unwrap_or(i64::MAX);
+        b.fits(most)?;
+        let view = (0..self.limbs).fold(View::default(), |v, k| {
             let limb = self.limb(Affine::fixed(k as i64));
             v.plus(&limb.scaled(1 << (self.bits as usize * k)))
-        })
+        });
+        Ok((view, most))
     }
 
     /// Limb `k` of each row.
@@ -75,12 +83,21 @@ impl Builder {
         if self.limits.limb >= 12 { 12 } else { 8 }
     }
 
-    /// Cells for integers of `[0, most]`; larger ones fit too, negative ones don't.
+    /// Cells for integers of `[0, most]`; some larger ones fit too, all below `2·most` or in one limb, negative ones don't.
     pub(crate) fn wide(&mut self, outer: &[usize], most: i128, ints: Option<Vec<i128>>) -> Wide {
         let bits = self.limb_bits();
         let length = (i128::BITS - most.leading_zeros()).max(1);
         let limbs = length.div_ceil(bits) as usize;
-        let table = self.table(Table::Range { len: 1 << bits });
+        let full = Choice {
+            table: self.table(Table::Range { len: 1 << bits }),
+            offset: 0,
+        };
+        // the highest limb has a range of its own, so that what fits stays near what is possible
+        let rows = ((most >> (bits as usize * (limbs - 1))) as usize + 1).next_power_of_two();
+        let top = Choice {
+            table: self.table(Table::Range { len: rows }),
+            offset: 0,
+        };
         let cells = ints.as_ref().map(|v| {
             let mask = (1i128 << bits) - 1;
             let each = |v: &i128| {
@@ -90,12 +107,17 @@ impl Builder {
             v.iter().flat_map(each).collect()
         });
         let shape = [outer, &[limbs]].concat();
-        let tables = Tables::One(Choice { table, offset: 0 });
+        let choices = (0..limbs).map(|k| if k + 1 < limbs { full } else { top });
+        let tables = Tables::Axis {
+            axis: outer.len(),
+            choices: choices.collect::<Vec<_>>().into(),
+        };
         Wide {
             column: self.column(&shape, tables, cells),
             outer: outer.len(),
             limbs,
             bits,
+            capacity: ((rows as i128) << (bits as usize * (limbs - 1))) - 1,
             ints,
         }
     }

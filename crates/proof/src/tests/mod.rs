@@ -7,6 +7,7 @@ mod hostile;
 mod language;
 mod lies;
 mod malicious;
+mod modulus;
 mod operators;
 mod sizes;
 mod stages;

@@ -7,7 +7,7 @@ use crate::{
     plan::{
         Choice, Table, Tables,
         builder::Builder,
-        expr::{Label, Term, View},
+        expr::{Label, Operand, Read, Term, View},
         gadgets::Ranged,
     },
 };
@@ -140,7 +140,12 @@ pub(crate) fn low_of(b: &Builder, h: &View, most: i64) -> Low {
     let most = if h.terms.len() == 1 {
         most
     } else {
-        view.terms.iter().map(|(c, _)| c.abs() * limb).sum()
+        let of = |read: &Read| match read.operand {
+            Operand::Column(id) => b.bounds_of(id),
+            _ => None,
+        };
+        let peak = |read| of(read).map_or(limb, |(lo, hi)| lo.abs().max(hi.abs()));
+        view.terms.iter().map(|(c, r)| c.abs() * peak(r)).sum()
     };
     Low { view, most }
 }
@@ -314,21 +319,32 @@ fn carries(b: &mut Builder, axes: &[usize], most: i64, ints: Option<Vec<i64>>) -
     }
 }
 
-/// A quotient that a calm node does not clamp: cells inside the range, perhaps not all of it.
+/// The quotients that a calm node can have: inside its clamp, perhaps not all of it; none where nothing simple lies inside.
+fn calm_range(limb: u8, (least, most): (i64, i64), (lo, hi): (i64, i64)) -> Option<(i64, i64)> {
+    let (first, last) = (least.max(lo), most.min(hi));
+    if first > last {
+        return None;
+    }
+    if last - first < 1 << limb {
+        return Some((first, last));
+    }
+    // the largest power of two on both sides of 0
+    let most = (last + 1).min(-first);
+    (most > 0).then(|| {
+        let half = 1i64 << (bits(most) - 1);
+        (-half, half - 1)
+    })
+}
+
+/// A quotient in the calm range of a node, which does not clamp it.
 fn unclamped(
     b: &mut Builder,
     axes: &[usize],
     (least, most): (i64, i64),
     (lo, hi): (i64, i64),
+    (first, last): (i64, i64),
     ints: Option<&[i64]>,
 ) -> (Quotient, Ranged) {
-    let (first, last) = (least.max(lo), most.min(hi));
-    let half = 1i64 << (bits((last + 1).min(-first).max(1)) - 1);
-    let (first, last) = if last - first < 1 << b.limits.limb {
-        (first, last)
-    } else {
-        (-half, half - 1)
-    };
     let inside = |v: &i64| (first..=last).contains(v);
     b.stays_calm(ints.is_none_or(|v| v.iter().all(inside)));
     let cells: Option<Vec<i64>> =
@@ -367,8 +383,10 @@ pub(crate) fn clamped(
         };
         return Ok((q, y));
     }
-    if b.limits.calm {
-        return Ok(unclamped(b, axes, (least, most), (lo, hi), ints));
+    if b.limits.calm
+        && let Some(range) = calm_range(b.limits.limb, (least, most), (lo, hi))
+    {
+        return Ok(unclamped(b, axes, (least, most), (lo, hi), range, ints));
     }
     let half = 1i64 << bits(least.abs().max(most.abs()));
     if 2 * half <= MAX_CLAMP.min(b.limits.function.max(1 << 13) as i64) {
@@ -454,4 +472,44 @@ pub(crate) fn clamped(
         hi: far.1,
     };
     Ok((Quotient { h, low }, y))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calm_quotients_lie_inside_the_clamp() {
+        let ends = [
+            -(1 << 30),
+            -70_000,
+            -4096,
+            -257,
+            -256,
+            -1,
+            0,
+            1,
+            255,
+            256,
+            4097,
+            70_000,
+            1 << 30,
+        ];
+        let mut found = 0;
+        for limb in [8, 12, 16] {
+            for (least, most) in ends.iter().flat_map(|a| ends.map(|z| (*a, z))) {
+                for (lo, hi) in ends.iter().flat_map(|a| ends.map(|z| (*a, z))) {
+                    if least > most || lo > hi {
+                        continue;
+                    }
+                    if let Some((first, last)) = calm_range(limb, (least, most), (lo, hi)) {
+                        assert!(first <= last && first >= lo.max(least) && last <= hi.min(most));
+                        found += 1;
+                    }
+                }
+            }
+        }
+        assert!(found > 1000);
+        assert_eq!(calm_range(8, (-70_000, 70_000), (0, 1 << 20)), None);
+    }
 }
