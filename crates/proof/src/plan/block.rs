@@ -92,7 +92,16 @@ impl Builder {
                 .collect::<Vec<i64>>()
         });
         let reach = peak.min((1 << bits).max(1i64 << (bits - 1 + most)) - 1);
-        let above = self.around(&rows.outer, 0, reach, above.as_deref());
+        // a power of two, which other columns share, where it can't wrap
+        let shared = (reach as u64 + 1).next_power_of_two() as i64 - 1;
+        let above = if self.fits(peak + floor.hi + shared).is_ok() {
+            self.around(&rows.outer, 0, reach, above.as_deref())
+        } else {
+            // |x| < 2^(bits + e) leaves less than 2^(bits − 1 + e) above the floor
+            let reach = (peak - floor.hi).max(floor.hi / 2).max((1 << bits) - 1);
+            let last = reach | ((1 << self.limits.limb) - 1);
+            self.exact(&rows.outer, 0, last, above.as_deref())
+        };
         self.fits(peak + floor.hi + above.hi)?;
         let picked = self.pick(rows, true, chosen.as_deref())?;
         let terms = vec![

@@ -129,7 +129,10 @@ impl Builder {
         chosen: Option<&[(usize, i64)]>,
     ) -> Result<Term, PlanError> {
         let cells = usize::from(length(rows.x.hi - rows.x.lo) > self.limits.limb) + 1;
-        let Some((first, second, view)) = rows.cut(cells) else {
+        // where the elements take most of the field no cells for some of them can be as large
+        let range = (rows.x.hi - rows.x.lo + 1) as u64;
+        let narrow = self.fits(range.next_power_of_two() as i64).is_ok();
+        let Some((first, second, view)) = rows.cut(cells).filter(|_| narrow) else {
             let v = chosen.map(|c| hot(rows.len(), c.iter().copied()));
             let v = self.one_hot(&rows.outer, &rows.inner, signed, v);
             return Ok(Term::Product {

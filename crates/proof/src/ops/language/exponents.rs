@@ -76,10 +76,24 @@ pub(crate) fn exponent(
     );
     let rank = axes.len();
     let peak = rows.x.lo.abs().max(rows.x.hi.abs());
-    b.fits(
-        peak.saturating_add((end + 1) << e.most)
-            .saturating_add(1 << e.most),
-    )?;
+    let reach = |quotient: i64, e: u8| b.fits(peak.saturating_add((quotient + 1) << e));
+    if reach(end + 1, e.most).is_err() {
+        // with the largest exponent quotients are no larger than those of the ends of x
+        let far = rounded(peak, e.most);
+        reach(far + 1, e.most)?;
+        reach(end + 1, e.most - 1)?;
+        let classes: Vec<i32> = (-end..=end).map(|q| i32::from(q.abs() > far)).collect();
+        let beyond = b.function(&axes, &q, -end, &classes)?;
+        let largest: Vec<i32> = (0..=e.most).map(|v| i32::from(v == e.most)).collect();
+        let largest = b.function(&rows.outer, &e.e, 0, &largest)?;
+        let terms = vec![Term::Product {
+            coefficient: 1,
+            sums: vec![],
+            a: largest.view,
+            b: beyond.view,
+        }];
+        b.relation("no quotient beyond the ends", &axes, terms);
+    }
     let terms = vec![
         Term::linear(rows.x.view.minus(&View::column(r, rank))),
         Term::Product {
