@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use assay_graph::{Const, Extent, Op, Structure, TensorType};
+use assay_graph::{Const, Extent, Op, Sampling, Structure, TensorType};
 
 use crate::{
     error::PlanError,
@@ -31,6 +31,8 @@ pub(crate) struct Source<'a> {
     pub(crate) outputs: Option<Arc<Vec<i32>>>,
     /// Nodes that are not planned as calm ones, see [`Limits`]; ascending.
     pub(crate) restless: &'a [u32],
+    /// How the runs of a language model are sampled; none: the likeliest tokens.
+    pub(crate) samplings: &'a [Sampling],
 }
 
 /// A plan and, on the prover's side, the cells of its columns.
@@ -90,6 +92,7 @@ impl Source<'_> {
             extent: self.extent,
             max_seq: self.structure.header.max_seq,
             outputs: self.outputs.clone(),
+            samplings: self.samplings,
             values: Vec::with_capacity(nodes.len()),
         };
         for (i, node) in nodes.iter().enumerate() {

@@ -194,6 +194,7 @@ impl Key {
             hidden: mode == Mode::Hiding,
             outputs: None,
             restless: &[],
+            samplings: &[],
         };
         let facts = Facts::Replay {
             facts: Arc::clone(&self.facts),

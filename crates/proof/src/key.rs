@@ -191,6 +191,7 @@ fn outline(graph: &Graph) -> Result<(Key, Vec<Weight>), PlanError> {
         hidden: false,
         outputs: None,
         restless: &[],
+        samplings: &[],
     };
     let Compiled { plan, facts, .. } = source.compile(Facts::Record(Vec::new()), false)?;
     let Facts::Record(facts) = facts else {

@@ -26,6 +26,7 @@ mod proof;
 mod prover;
 mod reduce;
 mod relations;
+mod sampling;
 mod session;
 mod shards;
 mod statement;

@@ -1,8 +1,8 @@
 //! What a proof says: these runs of this model gave these outputs.
 
-use assay_graph::{Data, Sampling, Structure, TensorType};
+use assay_graph::{Data, Structure, TensorType};
 
-use crate::{error::VerifyError, params::PARAM_SET};
+use crate::{error::VerifyError, params::PARAM_SET, sampling::check_sampling};
 
 /// Version of the statement and of the proof that follows it.
 pub const VERSION: u16 = 1;
@@ -290,43 +290,4 @@ impl Statement {
         }
         Ok((inputs, outputs))
     }
-}
-
-/// Checks that a run's sampling statement is one that can be proven, and that prompt and answer fit each other and it: the input's last tokens are the answer's without its last, the answer is not
-/// longer than the statement allows and does not go on behind a stop token.
-pub(crate) fn check_sampling(
-    structure: &Structure,
-    sampling: &[u8],
-    tokens: &[i32],
-    answer: &[i32],
-) -> Result<(), &'static str> {
-    if !structure.is_generative() {
-        return if sampling.is_empty() {
-            Ok(())
-        } else {
-            Err("the model samples nothing")
-        };
-    }
-    let Ok(s) = Sampling::decode(sampling) else {
-        return Err("not a sampling statement");
-    };
-    if !s.is_greedy() || s.has_penalties() || s.is_masked() || !s.bias.is_empty() {
-        return Err("only greedy sampling without penalties, bias and mask can be proven");
-    }
-    let Some((_, before)) = answer.split_last() else {
-        return Err("the answer is empty");
-    };
-    if answer.len() as u64 > u64::from(s.max_out) {
-        return Err("the answer is longer than the statement allows");
-    }
-    if before
-        .iter()
-        .any(|t| u32::try_from(*t).is_ok_and(|t| s.stop.contains(&t)))
-    {
-        return Err("the answer goes on behind a stop token");
-    }
-    if tokens.len() <= before.len() || !tokens.ends_with(before) {
-        return Err("the input does not end with the answer");
-    }
-    Ok(())
 }

@@ -15,7 +15,9 @@ use crate::{
     pcs,
     plan::{Plan, facts::Facts, layout::Tile, stages::Stages},
     proof::{self, OfWeights, Proof},
-    reduce, session,
+    reduce,
+    sampling::decoded,
+    session,
     shards::Shards,
     statement::Mode,
     transcript::{Channel, Receiver},
@@ -113,6 +115,7 @@ fn check(key: &Key, consts: Option<&[Const]>, proof: &Proof) -> Result<Verified,
         VerifyError::ModelMismatch,
     )?;
     let (inputs, outputs) = statement.tensors(&key.structure)?;
+    let samplings = decoded(statement.runs.iter().map(|r| &r.sampling[..]));
     let source = Source {
         structure: &key.structure,
         consts: None,
@@ -125,6 +128,7 @@ fn check(key: &Key, consts: Option<&[Const]>, proof: &Proof) -> Result<Verified,
         hidden: statement.mode == Mode::Hiding,
         outputs: Some(Arc::new(outputs)),
         restless: &statement.restless,
+        samplings: &samplings,
     };
     let compiled = source.compile(
         Facts::Replay {

@@ -52,6 +52,7 @@ fn stages(key: &ProvingKey, proof: &Proof) -> Stages {
         hidden: true,
         outputs: Some(Arc::new(outputs)),
         restless: &[],
+        samplings: &[],
     };
     let facts = Facts::Replay {
         facts: Arc::clone(&key.key.facts),

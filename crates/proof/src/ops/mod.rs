@@ -14,7 +14,9 @@ mod softmax;
 
 use std::sync::Arc;
 
-use assay_graph::{Const, ConstId, ConstKind, Extent, Node, Op, Requant, TensorType, op_name};
+use assay_graph::{
+    Const, ConstId, ConstKind, Extent, Node, Op, Requant, Sampling, TensorType, op_name,
+};
 
 use crate::{
     error::PlanError,
@@ -40,6 +42,8 @@ pub(crate) struct Context<'a> {
     pub(crate) max_seq: u32,
     /// The statement's outputs of all runs, where they are known.
     pub(crate) outputs: Option<Arc<Vec<i32>>>,
+    /// How the runs of a language model are sampled; none: the likeliest tokens.
+    pub(crate) samplings: &'a [Sampling],
     /// Values of the nodes so far.
     pub(crate) values: Vec<Value>,
 }

@@ -1,9 +1,11 @@
-//! Integers of up to 64 bits, one for each row: limbs along an axis of their own, and sums of products of them that are 0, with carries.
+//! Integers wider than the field, one for each row: limbs along an axis of their own, and sums of products of them that are 0, with carries.
+
+use std::sync::Arc;
 
 use super::{
     Choice, Table, Tables,
     builder::Builder,
-    expr::{Affine, ColumnId, Index, Operand, Read, Term, View},
+    expr::{Affine, Index, Label, Operand, Read, Term, View},
     gadgets::Ranged,
 };
 use crate::error::PlanError;
@@ -11,7 +13,7 @@ use crate::error::PlanError;
 /// An integer of at least 0 for each value of the outer labels: `Σ 2^(bits·k)·limb_k`.
 #[derive(Clone, Debug)]
 pub(crate) struct Wide {
-    column: ColumnId,
+    operand: Operand,
     outer: usize,
     limbs: usize,
     bits: u32,
@@ -26,22 +28,38 @@ pub(crate) enum Part<'a> {
     Times(i64, &'a Wide),
     /// A multiple of a product.
     Product(i64, &'a Wide, &'a Wide),
-    /// A view over the outer labels times `2^shift`, a multiple of the bits of a limb.
+    /// A multiple of an integer times `2^shift`.
+    Raised(u32, i64, &'a Wide),
+    /// A multiple of the sum of integers along their last label times `2^shift`: of those that the row's mask names.
+    Total(u32, i64, &'a Wide, Option<&'a Mask>),
+    /// A view over the outer labels times `2^shift`.
     Shifted(u32, &'a Ranged),
     /// A number.
     Constant(i128),
 }
 
+/// Public zeros and ones, a line for each row.
+pub(crate) struct Mask {
+    pub(crate) view: View,
+    pub(crate) ints: Arc<Vec<i32>>,
+}
+
 impl Wide {
     /// The limb with this index.
     fn limb(&self, index: Affine) -> View {
-        let mut indices: Vec<Index> = (0..self.outer).map(Index::label).collect();
+        let labels: Vec<Label> = (0..self.outer).collect();
+        self.limb_at(&labels, index)
+    }
+
+    /// The limb with this index over these labels.
+    fn limb_at(&self, labels: &[Label], index: Affine) -> View {
+        let mut indices: Vec<Index> = labels.iter().copied().map(Index::label).collect();
         indices.push(index.into());
         View {
             terms: vec![(
                 1,
                 Read {
-                    operand: Operand::Column(self.column),
+                    operand: self.operand,
                     indices,
                 },
             )],
@@ -55,11 +73,28 @@ impl Wide {
     pub(crate) fn view(&self, b: &Builder) -> Result<(View, i64), PlanError> {
         let most = i64::try_from(self.capacity).unwrap_or(i64::MAX);
         b.fits(most)?;
-        let view = (0..self.limbs).fold(View::default(), |v, k| {
+        Ok((self.residue(), most))
+    }
+
+    /// A view over the outer labels that is congruent to the integer modulo p.
+    pub(crate) fn residue(&self) -> View {
+        (0..self.limbs).fold(View::default(), |v, k| {
             let limb = self.limb(Affine::fixed(k as i64));
             v.plus(&limb.scaled(1 << (self.bits as usize * k)))
-        });
-        Ok((view, most))
+        })
+    }
+
+    /// Lengths of the outer labels.
+    pub(crate) fn outer_axes<const N: usize>(&self, b: &Builder) -> [usize; N] {
+        let shape = b.shape(self.operand);
+        std::array::from_fn(|i| shape[i])
+    }
+
+    /// The sum of the limbs: 0 exactly if the integer is.
+    pub(crate) fn digits(&self) -> View {
+        (0..self.limbs).fold(View::default(), |v, k| {
+            v.plus(&self.limb(Affine::fixed(k as i64)))
+        })
     }
 
     /// Limb `k` of each row.
@@ -113,12 +148,34 @@ impl Builder {
             choices: choices.collect::<Vec<_>>().into(),
         };
         Wide {
-            column: self.column(&shape, tables, cells),
+            operand: Operand::Column(self.column(&shape, tables, cells)),
             outer: outer.len(),
             limbs,
             bits,
             capacity: ((rows as i128) << (bits as usize * (limbs - 1))) - 1,
             ints,
+        }
+    }
+
+    /// Public integers of `[0, most]`.
+    pub(crate) fn wide_known(&mut self, outer: &[usize], most: i128, ints: &[i128]) -> Wide {
+        let bits = self.limb_bits();
+        let length = (i128::BITS - most.leading_zeros()).max(1);
+        let limbs = length.div_ceil(bits) as usize;
+        let mask = (1i128 << bits) - 1;
+        let each = |v: &i128| {
+            let v = *v;
+            (0..limbs).map(move |k| (v >> (bits as usize * k) & mask) as i32)
+        };
+        let data = Arc::new(ints.iter().flat_map(each).collect());
+        let shape = [outer, &[limbs]].concat();
+        Wide {
+            operand: Operand::Public(self.public(&shape, data)),
+            outer: outer.len(),
+            limbs,
+            bits,
+            capacity: most,
+            ints: self.data.is_some().then(|| ints.to_vec()),
         }
     }
 
@@ -145,6 +202,9 @@ impl Builder {
             .map(|p| match p {
                 Part::Times(_, x) => x.limbs,
                 Part::Product(_, x, y) => x.limbs + y.limbs - 1,
+                Part::Raised(shift, _, x) | Part::Total(shift, _, x, _) => {
+                    (shift / bits) as usize + x.limbs
+                }
                 Part::Shifted(shift, _) => (shift / bits) as usize + 1,
                 Part::Constant(c) => {
                     (i128::BITS - c.unsigned_abs().leading_zeros()).div_ceil(bits) as usize
@@ -201,14 +261,66 @@ impl Builder {
                         }),
                     });
                 }
+                Part::Raised(shift, c, x) => {
+                    let (start, c) = ((shift / bits) as usize, c << (shift % bits));
+                    for i in 0..x.limbs {
+                        let at = &mut bounds[start + i];
+                        *at = (at.0 + (c * top).min(0), at.1 + (c * top).max(0));
+                        add(&mut totals, positions, start + i, x.limb_ints(i), |v| c * v);
+                    }
+                    let index = Affine {
+                        offset: -(start as i64),
+                        terms: vec![(k, 1)],
+                    };
+                    terms.push(Term::linear(x.limb(index).scaled(c)));
+                }
+                Part::Total(shift, c, x, mask) => {
+                    let (start, c) = ((shift / bits) as usize, c << (shift % bits));
+                    let len = self.shape(x.operand)[k];
+                    let most = c.saturating_mul(top * len as i64);
+                    for i in 0..x.limbs {
+                        let at = &mut bounds[start + i];
+                        *at = (
+                            at.0.saturating_add(most.min(0)),
+                            at.1.saturating_add(most.max(0)),
+                        );
+                        let limbs = x.limb_ints(i).map(|v| v.collect::<Vec<i64>>());
+                        let sums = limbs.map(|v| {
+                            let named = |i: usize| mask.is_none_or(|m| m.ints[i] != 0);
+                            let lines = v.chunks_exact(len).enumerate();
+                            lines
+                                .map(|(line, v)| {
+                                    let each = v.iter().enumerate();
+                                    each.filter(|(i, _)| named(line * len + i))
+                                        .map(|(_, v)| v)
+                                        .sum()
+                                })
+                                .collect::<Vec<i64>>()
+                        });
+                        let sums = sums.map(Vec::into_iter);
+                        add(&mut totals, positions, start + i, sums, |v| c * v);
+                    }
+                    // labels: the outer ones, the position, the summed one
+                    let labels: Vec<Label> = (0..k).chain([k + 1]).collect();
+                    let index = Affine {
+                        offset: -(start as i64),
+                        terms: vec![(k, 1)],
+                    };
+                    terms.push(Term::Product {
+                        coefficient: c,
+                        sums: vec![len],
+                        a: x.limb_at(&labels, index),
+                        b: mask.map_or_else(|| self.one(), |m| m.view.rename(&labels)),
+                    });
+                }
                 Part::Shifted(shift, x) => {
-                    let at = (shift / bits) as usize;
-                    bounds[at] = (bounds[at].0 + x.lo, bounds[at].1 + x.hi);
+                    let (at, c) = ((shift / bits) as usize, 1i64 << (shift % bits));
+                    bounds[at] = (bounds[at].0 + c * x.lo, bounds[at].1 + c * x.hi);
                     let ints = x.ints.as_ref().map(|v| v.iter().map(|v| i64::from(*v)));
-                    add(&mut totals, positions, at, ints, |v| v);
+                    add(&mut totals, positions, at, ints, |v| c * v);
                     let here = (0..positions).map(|i| i64::from(i == at)).collect();
                     terms.push(Term::Linear {
-                        view: x.view.clone(),
+                        view: x.view.scaled(c),
                         scale: Some((k, self.scale(here))),
                     });
                 }

@@ -35,8 +35,9 @@ use crate::{
     proof::{self, OfWeights, Proof},
     reduce,
     relations::{self, Instance},
+    sampling::check_sampling,
     shards::Shards,
-    statement::{Mode, Run, Statement, check_sampling},
+    statement::{Mode, Run, Statement},
     transcript::{Channel, Lie, Sender},
 };
 
@@ -384,6 +385,7 @@ pub(crate) fn prove_in(
         ));
     }
     let integers: Vec<i32> = inputs.iter().flat_map(|i| i.tensor.data.to_i32()).collect();
+    let samplings: Vec<Sampling> = inputs.iter().filter_map(|i| i.sampling.clone()).collect();
     let source = compile::Source {
         structure,
         consts: Some(key.graph.consts()),
@@ -393,6 +395,7 @@ pub(crate) fn prove_in(
         hidden: hiding,
         outputs: outputs.map(Arc::new),
         restless: &tamper.restless,
+        samplings: &samplings,
     };
     let facts = Facts::Replay {
         facts: Arc::clone(&key.key.facts),

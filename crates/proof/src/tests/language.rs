@@ -11,14 +11,18 @@ use crate::{
     Input, ProvingKey,
     compile::{Compiled, Source},
     oracle,
-    plan::facts::Facts,
+    plan::{
+        Cell,
+        expr::{Operand, Term},
+        facts::Facts,
+    },
     prove, verify, verify_direct,
 };
 
 #[path = "../../../graph/tests/common/mod.rs"]
-mod common;
+pub(super) mod common;
 
-use common::{Rng, VOCABULARY, generate, sampler};
+use common::{Rng, VOCABULARY, generate, language_graph, sampler};
 
 fn limited(shift: i8, dtype: DType, most: i32) -> Requant {
     Requant {
@@ -52,7 +56,7 @@ pub(super) fn decoder(seed: u64, layers: usize) -> Graph {
 
 /// What a decoder has that another one has not.
 #[derive(Clone, Copy, PartialEq)]
-enum Change {
+pub(super) enum Change {
     Nothing,
     /// Angles of the next position.
     Angles,
@@ -64,7 +68,7 @@ enum Change {
     Activation,
 }
 
-fn changed_decoder(seed: u64, layers: usize, peak: i64, change: Change) -> Graph {
+pub(super) fn changed_decoder(seed: u64, layers: usize, peak: i64, change: Change) -> Graph {
     let rows = |rng: &mut Rng, n, cols, shift| random_rows(rng, n, cols, shift, peak);
     let mut rng = Rng(seed | 1);
     let mut b = GraphBuilder::new(Header {
@@ -302,7 +306,7 @@ fn every_column_is_bound() {
 }
 
 /// All nodes.
-fn every(key: &ProvingKey) -> Vec<u32> {
+pub(super) fn every(key: &ProvingKey) -> Vec<u32> {
     (0..key.graph.nodes().len() as u32).collect()
 }
 
@@ -326,6 +330,7 @@ pub(super) fn compile(
         hidden: false,
         outputs: outputs.map(Arc::new),
         restless,
+        samplings: input.sampling.as_slice(),
     };
     let facts = Facts::Replay {
         facts: Arc::clone(&key.key.facts),
@@ -417,4 +422,43 @@ fn only_the_first_of_the_most_likely_tokens_is_an_answer() {
     let mut lie = proof;
     lie.statement.runs[0].output[0] ^= 1;
     assert!(verify_direct(&graph, &lie).is_err());
+}
+
+/// Products of 16-bit numbers with exponents for 15 bits: a quotient beyond the largest one would wrap.
+#[test]
+fn widest_products_are_proven() {
+    let graph = Arc::new(language_graph(3, 2, 32));
+    let key = ProvingKey::direct(Arc::clone(&graph)).expect("a key");
+    let (input, answer) = input(&graph, &[1, 7, 30, 2, 66], 3);
+    let honest = compile(&key, &input, None, &every(&key));
+    assert_eq!(honest.outputs.as_deref(), Some(&answer));
+    let (plan, data) = (&honest.plan, honest.data.expect("cells"));
+    assert_eq!(oracle::check(plan, graph.consts(), &data), Ok(()));
+    let proof = prove(&key, std::slice::from_ref(&input), b"", &mut |_| {}).expect("a proof");
+    verify_direct(&graph, &proof).expect("verifies");
+    // a pair of the table that says of a quotient that it is beyond
+    let mut seen = 0;
+    for relation in &plan.relations {
+        let (Term::Product { a, b, .. }, true) = (
+            &relation.terms[0],
+            relation.label == "no quotient beyond the ends",
+        ) else {
+            continue;
+        };
+        let operands = [a, b].map(|v| v.terms[0].1.operand);
+        let [Operand::Column(largest), Operand::Column(class)] = operands else {
+            continue;
+        };
+        let Cell::Value { key } = plan.columns[class].cell else {
+            continue;
+        };
+        let mut lie = data.clone();
+        lie[class].fill(1);
+        lie[largest].fill(1);
+        lie[key].fill(32_767);
+        let found = oracle::violations(plan, graph.consts(), &lie);
+        let named = |v: &oracle::Violation| matches!(v, oracle::Violation::Relation { label, .. } if *label == relation.label);
+        seen += usize::from(found.iter().any(named));
+    }
+    assert!(seen > 0);
 }

@@ -5,6 +5,7 @@ mod encoder;
 pub(crate) mod hiding;
 mod hostile;
 mod language;
+mod language_sampling;
 mod lies;
 mod malicious;
 mod modulus;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
-use assay_graph::{Data, Extent, Graph, Tensor};
+use assay_graph::{Data, Extent, Graph, Sampling, Tensor, sampling::ONE};
 
 use super::language::compile;
 use crate::{
@@ -24,7 +24,23 @@ fn sizes_of_a_real_model() {
     let start = Instant::now();
     let key = ProvingKey::direct(Arc::clone(&graph)).expect("a key");
     println!("key {:?}, {} facts", start.elapsed(), key.key.facts.len());
-    for (seq, out) in [(16, 8), (64, 16), (128, 32)] {
+    let sampled = |top_k, top_p| Sampling {
+        temperature: 45_875,
+        top_k,
+        top_p,
+        ..Sampling::default()
+    };
+    let samplings = [
+        Sampling::default(),
+        sampled(0, ONE),
+        sampled(0, 59_000),
+        sampled(50, 59_000),
+    ];
+    let sizes = [(16, 8), (64, 16), (128, 32), (2048, 256)];
+    for ((seq, out), sampling) in sizes
+        .iter()
+        .flat_map(|s| samplings.iter().map(move |x| (*s, x)))
+    {
         let source = Source {
             structure: &key.key.structure,
             consts: None,
@@ -34,6 +50,7 @@ fn sizes_of_a_real_model() {
             hidden: false,
             outputs: None,
             restless: &[],
+            samplings: std::slice::from_ref(sampling),
         };
         let facts = Facts::Replay {
             facts: Arc::clone(&key.key.facts),
@@ -50,7 +67,9 @@ fn sizes_of_a_real_model() {
         let cells = |c: &Column| c.shape.iter().product::<usize>();
         let mut by_op: BTreeMap<&str, (usize, usize)> = Default::default();
         println!(
-            "T = {seq}, {out} answer, {:?}: cells {} = 2^{:.2}, lookups {}, tables {} rows {}, columns {}, relations {}, witness 2^{}, leaves 2^{}",
+            "T = {seq}, {out} answer, top-k {}, top-p {}, {:?}: cells {} = 2^{:.2}, lookups {}, tables {} rows {}, columns {}, relations {}, witness 2^{}, leaves 2^{}",
+            sampling.top_k,
+            sampling.top_p,
             start.elapsed(),
             plan.columns.iter().map(cells).sum::<usize>(),
             (plan.columns.iter().map(cells).sum::<usize>() as f64).log2(),

@@ -63,6 +63,7 @@ pub(crate) fn compiled_with(key: &ProvingKey, inputs: &[Input], restless: &[u32]
         hidden: false,
         outputs: None,
         restless,
+        samplings: &[],
     };
     let facts = Facts::Replay {
         facts: Arc::clone(&key.key.facts),

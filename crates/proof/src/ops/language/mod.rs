@@ -1,4 +1,4 @@
-//! Operators of decoder-only language models (docs/graph.md, "Language models") and of greedy sampling.
+//! Operators of decoder-only language models (docs/graph.md, "Language models") and of sampling.
 
 mod attention;
 mod exponents;
@@ -7,6 +7,7 @@ mod linear;
 mod low;
 mod mix;
 mod moves;
+mod sampler;
 mod wide;
 
 use assay_graph::{DType, Node, Op, Requant};
@@ -76,7 +77,7 @@ pub(crate) fn plan(
         if index as usize + 1 == ctx.nodes.len() {
             return Err(b.unsupported("an output that is no tensor of the witness"));
         }
-        return Ok(Some(greedy::nothing(ctx, index)));
+        return Ok(Some(sampler::nothing(ctx, index)));
     }
     let generative = matches!(ctx.nodes.last().map(|n| &n.op), Some(Op::Pick { .. }));
     let value = match &node.op {
@@ -98,7 +99,7 @@ pub(crate) fn plan(
         Op::Normalise { out } => exponents::normalise(b, ctx, node, out)?,
         Op::CausalExp { table, shifts } => attention::causal_exp(b, ctx, node, *table, shifts)?,
         Op::Mix { bits, out, .. } => mix::mix(b, ctx, node, *bits, out)?,
-        Op::Pick { .. } => greedy::pick(b, ctx, node)?,
+        Op::Pick { .. } => sampler::pick(b, ctx, node)?,
         _ => return Ok(None),
     };
     Ok(Some(value))
