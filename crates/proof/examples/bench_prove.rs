@@ -109,19 +109,22 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut last = None;
     for _ in 0..option("--repeat").unwrap_or(3) {
         let (t, c) = (Instant::now(), cpu_seconds());
-        let mut step = Instant::now();
-        let mut names: Vec<(String, f64)> = Vec::new();
+        // name, wall and CPU seconds, peak
+        let mut steps: Vec<(String, f64, f64, u64)> = Vec::new();
+        let mut step = (t, c);
+        let mut end = |steps: &mut Vec<(String, f64, f64, u64)>| {
+            if let Some((_, wall, cpu, peak)) = steps.last_mut() {
+                (*wall, *cpu) = (step.0.elapsed().as_secs_f64(), cpu_seconds() - step.1);
+                *peak = peak_mib();
+            }
+            step = (Instant::now(), cpu_seconds());
+        };
         let prove = if hiding { prove_hiding } else { prove };
         let proof = prove(&key, &inputs, b"bench", &mut |s| {
-            if let Some(last) = names.last_mut() {
-                last.1 = step.elapsed().as_secs_f64();
-            }
-            step = Instant::now();
-            names.push((format!("{s:?}"), 0.0));
+            end(&mut steps);
+            steps.push((format!("{s:?}"), 0.0, 0.0, 0));
         })?;
-        if let Some(last) = names.last_mut() {
-            last.1 = step.elapsed().as_secs_f64();
-        }
+        end(&mut steps);
         println!(
             "prove   {:8.3} s wall {:7.2} s cpu, {} bytes, peak {} MiB",
             t.elapsed().as_secs_f64(),
@@ -129,14 +132,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             proof.encode().len(),
             peak_mib()
         );
-        println!(
-            "        {}",
-            names
-                .iter()
-                .map(|(n, s)| format!("{n} {:.1} ms", s * 1e3))
-                .collect::<Vec<_>>()
-                .join(", ")
-        );
+        for (name, wall, cpu, peak) in steps {
+            println!("        {name:9} {wall:6.3} s wall {cpu:6.2} s cpu, peak {peak} MiB");
+        }
         last = Some(proof);
     }
     let proof = last.ok_or("no proof")?;

@@ -8,6 +8,8 @@ use crate::{
     compile::Source,
     error::PlanError,
     key::Key,
+    params::{Side, row},
+    pcs::padded,
     plan::{Plan, Table, expr::Term, facts::Facts, stages::Stages},
     shards::Shards,
     statement::Mode,
@@ -36,7 +38,9 @@ pub struct Cost {
     pub terms: usize,
     /// Committed cells of the weights.
     pub weights: usize,
-    /// Bytes that the stage takes which takes most, beside `4·cells + 16·weights`.
+    /// Bytes of a prover's key: the committed weights with their codewords and trees, and the graph's.
+    pub key_memory: u64,
+    /// Bytes that the stage takes which takes most, beside the key and `4·cells`.
     pub stage_memory: u64,
 }
 
@@ -58,11 +62,29 @@ fn products(plan: &Plan) -> (usize, usize) {
     (products, terms)
 }
 
-/// Bytes that proving a stage takes: 64 for each of the fractions, 24 for each cell of the filled-up witness (cells, codeword and tree, reduction), 40 for each element of a product. A hidden
-/// cell takes HIDDEN_CELL, most of it for its mask.
-fn memory_of(plan: &Plan) -> u64 {
-    let cell: u64 = if plan.pads > 0 { HIDDEN_CELL } else { 24 };
-    (64 << plan.leaf_log) + (cell << plan.witness.log) + 40 * products(plan).1 as u64
+/// Bytes of `2^log` committed cells with their codeword and its tree.
+fn committed(side: Side, log: usize) -> u64 {
+    let rate = row(side, padded(log)).map_or(0, |row| row.rates[0]);
+    (4 << log) + (5 << (log + usize::from(rate)))
+}
+
+/// Bytes that a key holds: the weights committed, and one more for each in the graph.
+fn of_key(plan: &Plan) -> u64 {
+    let shards = Shards::new(&plan.weights);
+    let pieces = shards.logs.iter().map(|log| committed(Side::Weights, *log));
+    pieces.sum::<u64>() + shards.layout.cells as u64
+}
+
+/// Bytes that proving a stage takes: the committed witness of `2^w` cells and the most of: fractions, 34 for each and 20 for each row of tables; products, 28 for each element; the functional of all
+/// claims and the opening, `24·2^w`. A hidden cell takes [`HIDDEN_CELL`], most of it for its mask.
+fn of_stage(plan: &Plan) -> u64 {
+    let log = plan.witness.log;
+    let lookups = (34 << plan.leaf_log) + (20 << plan.table_log);
+    let products = 28 * products(plan).1 as u64;
+    if plan.pads > 0 {
+        return (HIDDEN_CELL << log) + lookups + products;
+    }
+    committed(Side::Witness, log) + lookups.max(products).max(24 << log)
 }
 
 /// That a plan in one stage fits `memory` bytes: hidden runs are not cut.
@@ -99,13 +121,15 @@ impl Cost {
             weights: plans
                 .first()
                 .map_or(0, |p| Shards::new(&p.weights).layout.cells),
-            stage_memory: plans.iter().map(memory_of).max().unwrap_or(0),
+            key_memory: plans.first().map_or(0, of_key),
+            stage_memory: plans.iter().map(of_stage).max().unwrap_or(0),
         }
     }
 
-    /// Peak memory of a prover, in bytes, roughly.
+    /// Peak memory of a prover, in bytes; an eighth is added for what is not counted and for gaps between allocations.
     pub fn memory(&self) -> u64 {
-        self.stage_memory + 4 * self.cells as u64 + 16 * self.weights as u64
+        let counted = self.stage_memory + 4 * self.cells as u64 + self.key_memory;
+        counted + counted / 8
     }
 }
 

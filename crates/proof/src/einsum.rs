@@ -13,7 +13,7 @@ use crate::{
 /// Label of the relations' sumcheck in errors and messages.
 pub(crate) const LABEL: &str = "products";
 
-/// An instance on the prover's side: `Σ_x E(x)·A(x)·B(x)`, E over the highest variables only and with the instance's weight in it.
+/// A product on the prover's side, where there are few (see `prover/products.rs` for those of a plan): `Σ_x E(x)·A(x)·B(x)`, E over the highest variables only and with the instance's weight in it.
 pub(crate) struct Tables {
     pub(crate) e: Vec<EF>,
     pub(crate) a: Vec<EF>,

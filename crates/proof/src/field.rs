@@ -20,7 +20,7 @@ pub const EF_BYTES: usize = 4 * DEGREE;
 /// The field element of a signed integer.
 #[inline]
 pub fn embed(v: i64) -> F {
-    F::from_i64(v)
+    F::from_i32(i32::try_from(v).unwrap_or((v % MODULUS) as i32))
 }
 
 /// Encodes an extension element: five canonical `u32`, little endian.

@@ -124,13 +124,6 @@ pub(crate) fn pack(values: &[EF]) -> Vec<Pack> {
         .collect()
 }
 
-/// Rearranges elements, whose coefficients follow one another, into packs.
-pub(crate) fn pack_in_place(block: &mut [F]) {
-    let rows = block.as_chunks::<DEGREE>().0;
-    let pack: Pack = each(|c| Lane::from_fn(|lane| rows[lane][c]));
-    packs_mut(block)[0] = pack;
-}
-
 /// What numerators are: of the base field in the leaves, of the extension elsewhere.
 pub(crate) trait Numerators {
     /// `W` numerators.
@@ -256,21 +249,12 @@ pub(crate) fn add_at(packs: &mut [Pack], i: usize, v: EF) {
     }
 }
 
-/// `Σ u_i·x_i` of extension elements in packs and base field elements.
-pub(crate) fn inner(u: &[Pack], x: &[F]) -> EF {
-    use rayon::prelude::*;
+/// `Σ u_i·x_i` of extension elements in packs and base field elements, lane by lane.
+#[inline]
+pub(crate) fn inner(u: &[Pack], x: &[Lane]) -> Pack {
     let zero = [Lane::ZERO; DEGREE];
-    let chunks = u
-        .par_chunks(1 << 10)
-        .zip(Lane::pack_slice(&x[..u.len() * WIDTH]).par_chunks(1 << 10));
-    let sum = chunks
-        .map(|(u, x)| {
-            u.iter()
-                .zip(x)
-                .fold(zero, |s, (u, x)| each(|c| s[c] + u[c] * *x))
-        })
-        .reduce(|| zero, |a, b| add(&a, &b));
-    sum_lanes(&sum)
+    let pairs = u.iter().zip(x);
+    pairs.fold(zero, |s, (u, x)| each(|c| s[c] + u[c] * *x))
 }
 
 /// `Σ u·x` for x in the extension field.

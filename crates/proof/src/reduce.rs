@@ -38,13 +38,12 @@ fn sums(pairs: impl IndexedParallelIterator<Item = [Pack; 2]>) -> [EF; 2] {
     total.map(|p| sum_lanes(&p))
 }
 
-fn fold(v: &[Pack], r: &Matrix<F>) -> Vec<Pack> {
-    let (low, high) = v.split_at(v.len() / 2);
-    low.par_iter()
-        .with_min_len(GRAIN)
-        .zip(high)
-        .map(|(a, b)| Extension::fold(a, b, r))
-        .collect()
+/// Binds the highest variable, in place.
+fn fold<'a>(v: &'a mut [Pack], r: &Matrix<F>) -> &'a mut [Pack] {
+    let (low, high) = v.split_at_mut(v.len() / 2);
+    let pairs = low.par_iter_mut().with_min_len(GRAIN).zip(&*high);
+    pairs.for_each(|(a, b)| *a = Extension::fold(a, b, r));
+    low
 }
 
 /// The prover's rounds so far.
@@ -66,7 +65,7 @@ impl Rounds<'_, '_> {
     }
 
     /// The rounds for V in the extension field, and its value.
-    fn finish(mut self, mut f: Vec<Pack>, mut v: Vec<Pack>) -> (Vec<EF>, EF) {
+    fn finish<'p>(mut self, mut f: &'p mut [Pack], mut v: &'p mut [Pack]) -> (Vec<EF>, EF) {
         while f.len() > 1 {
             let ((f0, f1), (v0, v1)) = (f.split_at(f.len() / 2), v.split_at(v.len() / 2));
             let pair = |((f0, f1), (v0, v1)): ((&Pack, &Pack), (&Pack, &Pack))| {
@@ -77,11 +76,11 @@ impl Rounds<'_, '_> {
             };
             let g = sums(f0.par_iter().zip(f1).zip(v0.par_iter().zip(v1)).map(pair));
             let r = matrix(&self.send(g));
-            f = fold(&f, &r);
-            v = fold(&v, &r);
+            f = fold(f, &r);
+            v = fold(v, &r);
         }
         // within one vector register
-        let (mut f, mut v) = (unpack(&f), unpack(&v));
+        let (mut f, mut v) = (unpack(f), unpack(v));
         while f.len() > 1 {
             let half = f.len() / 2;
             let pairs =
@@ -115,28 +114,30 @@ pub(crate) fn prove(
         point: Vec::with_capacity(cells.len().trailing_zeros() as usize),
         sender,
     };
-    let mut f = functional;
-    // the first round meets cells of the base field
+    let mut both = functional;
+    let half = both.len() / 2;
     let lanes = Lane::pack_slice(cells);
-    let v: Vec<Pack> = if f.len() > 1 {
-        let ((f0, f1), (v0, v1)) = (f.split_at(f.len() / 2), lanes.split_at(lanes.len() / 2));
+    let (f, v) = if half > 0 {
+        // the first round meets cells of the base field; what they are folded to lies where the upper half of the functional was
+        let (f0, f1) = both.split_at_mut(half);
+        let (v0, v1) = lanes.split_at(half);
         let base = |((f0, f1), (v0, v1)): ((&Pack, &Pack), (&Lane, &Lane))| {
             let d = *v1 - *v0;
             [f0.map(|c| c * *v0), sub(f1, f0).map(|c| c * d)]
         };
-        let g = sums(f0.par_iter().zip(f1).zip(v0.par_iter().zip(v1)).map(base));
+        let g = sums(f0.par_iter().zip(&*f1).zip(v0.par_iter().zip(v1)).map(base));
         let r = matrix(&rounds.send(g));
-        f = fold(&f, &r);
-        v0.par_iter()
-            .with_min_len(GRAIN)
-            .zip(v1)
-            .map(|(a, b)| Base::fold(a, b, &r))
-            .collect()
+        let all = f0.par_iter_mut().zip(&mut *f1).with_min_len(GRAIN);
+        all.zip(v0.par_iter().zip(v1))
+            .for_each(|((f0, f1), (v0, v1))| {
+                *f0 = Extension::fold(f0, f1, &r);
+                *f1 = Base::fold(v0, v1, &r);
+            });
+        (f0, f1)
     } else {
-        lanes
-            .iter()
-            .map(|l| [*l, Lane::ZERO, Lane::ZERO, Lane::ZERO, Lane::ZERO])
-            .collect()
+        let zero = Lane::ZERO;
+        both.extend(lanes.iter().map(|l| [*l, zero, zero, zero, zero]));
+        both.split_at_mut(1)
     };
     rounds.finish(f, v)
 }
@@ -145,8 +146,8 @@ pub(crate) fn prove(
 pub(crate) fn prove_extension(
     label: &'static str,
     claim: EF,
-    functional: Vec<Pack>,
-    values: Vec<Pack>,
+    mut functional: Vec<Pack>,
+    mut values: Vec<Pack>,
     sender: &mut Sender<'_>,
 ) -> (Vec<EF>, EF) {
     let rounds = Rounds {
@@ -155,7 +156,7 @@ pub(crate) fn prove_extension(
         point: Vec::new(),
         sender,
     };
-    rounds.finish(functional, values)
+    rounds.finish(&mut functional, &mut values)
 }
 
 /// Checks the rounds. Returns the point, V there as claimed, and what `F·V` must be.

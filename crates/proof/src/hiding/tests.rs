@@ -244,7 +244,7 @@ fn fractions(p: &[crate::field::F], q: &[EF]) -> BTreeSet<String> {
     let start = Transcript::new(b"hidden fractions");
     let mut sender = Sender::new(start.clone(), None);
     sender.hide(pads.clone());
-    gkr::prove(p, q.to_vec(), &mut sender);
+    gkr::prove(&gkr::Given(p, q), &mut sender);
     let mut veiled = Veiled::new(Receiver::new(start.clone(), &sender.bytes));
     gkr::verify(3, &mut veiled).expect("elements");
     products::prove(&veiled.record, &mut sender);

@@ -5,19 +5,20 @@
 //! claims on three functionals of the witness: its keys, their values, its multiplicities.
 
 pub(crate) mod gkr;
+mod leaves;
 
 use std::collections::HashMap;
 
-use p3_field::PrimeCharacteristicRing;
+use p3_field::{PackedValue, PrimeCharacteristicRing};
 use rayon::prelude::*;
 
-use self::gkr::LeafClaim;
+use self::{gkr::LeafClaim, leaves::Fractions};
 use crate::{
     error::VerifyError,
     field::{EF, F, embed},
     listener::{Listener, Value},
     mle::{eq_index, eq_points, eq_table, prefix},
-    packed::{self, Pack, WIDTH},
+    packed::{self, Lane, Pack, WIDTH},
     plan::{Cell, Choice, Plan, Tables, expr::ColumnId, layout::Tile, tag},
     transcript::{Channel, Sender},
     verifier::Check,
@@ -134,90 +135,35 @@ fn tiles(plan: &Plan, leaf: usize, column: ColumnId) -> impl Iterator<Item = (&T
 /// Proves the argument for committed `cells`.
 pub(crate) fn prove(plan: &Plan, cells: &[F], sender: &mut Sender<'_>) -> Claims {
     let fingerprint = Fingerprint::draw(sender);
-    let Fingerprint { alpha, beta } = fingerprint;
-    let n = 1usize << plan.leaf_log;
-    let first_row = n - (1 << plan.table_log);
-    let mut numerators = vec![F::ZERO; n];
-    numerators[..plan.leaves.cells].fill(F::ONE);
-    let counts = &plan.witness.tiles[plan.witness.of_tensor[plan.multiplicities()][0]];
-    for (out, m) in numerators[first_row..]
-        .iter_mut()
-        .zip(&cells[counts.offset..])
-    {
-        *out = -*m;
-    }
-    let mut denominators = vec![EF::ONE; n];
-    let square = beta.square();
-    for (leaf, column) in plan.leaf_columns.iter().enumerate() {
-        let Cell::Key(tables) = &plan.columns[*column].cell else {
-            continue;
-        };
-        let partner = plan.columns[*column].partner;
-        let per_row: Vec<EF> = match tables {
-            Tables::One(c) => vec![alpha - fingerprint.public(*c)],
-            Tables::Axis { choices, .. } => choices
-                .iter()
-                .map(|c| alpha - fingerprint.public(*c))
-                .collect(),
-        };
-        let partners = partner.map(|p| &plan.witness.of_tensor[p]);
-        for (i, (tile, place)) in tiles(plan, leaf, *column).enumerate() {
-            let out = &mut denominators[tile.offset..tile.offset + (1 << tile.log)];
-            let keys = &cells[place.offset..place.offset + (1 << tile.log)];
-            let values = partners.map(|p| &cells[plan.witness.tiles[p[i]].offset..]);
-            let (start, mask, low) = match tables {
-                Tables::One(_) => (0, 0, 0),
-                Tables::Axis { axis, .. } => {
-                    let s = tile.segments[*axis];
-                    (
-                        s.start,
-                        (1usize << s.log) - 1,
-                        tile.segments[axis + 1..]
-                            .iter()
-                            .map(|s| s.log)
-                            .sum::<usize>(),
-                    )
-                }
-            };
-            out.par_iter_mut()
-                .with_min_len(1 << 12)
-                .enumerate()
-                .for_each(|(z, out)| {
-                    let mut d = per_row[start + (z >> low & mask)] - keys[z];
-                    if let Some(values) = values {
-                        d -= square * values[z];
-                    }
-                    *out = d;
-                });
-        }
-    }
-    let mut row = first_row;
-    for (id, table) in plan.tables.iter().enumerate() {
-        for i in 0..table.len() {
-            denominators[row] = alpha - fingerprint.row(id, table.row(i));
-            row += 1;
-        }
-    }
-    denominators[row..].fill(alpha);
-    let LeafClaim { point, .. } = gkr::prove(&numerators, denominators, sender);
+    let leaves = Fractions::new(plan, fingerprint, cells);
+    let LeafClaim { point, .. } = gkr::prove(&leaves, sender);
+    drop(leaves);
 
+    let counts = &plan.witness.tiles[plan.witness.of_tensor[plan.multiplicities()][0]];
     let eq = Eq::new(&point);
-    let (mut keys, mut values) = (EF::ZERO, EF::ZERO);
-    for (leaf, column) in plan.leaf_columns.iter().enumerate() {
-        let partner = plan.columns[*column]
-            .partner
-            .map(|p| &plan.witness.of_tensor[p]);
-        for (i, (tile, place)) in tiles(plan, leaf, *column).enumerate() {
-            keys += eq.inner(tile.offset, 1 << tile.log, &cells[place.offset..]);
-            if let Some(p) = partner {
-                values += eq.inner(
-                    tile.offset,
-                    1 << tile.log,
-                    &cells[plan.witness.tiles[p[i]].offset..],
-                );
+    let claims = plan
+        .leaf_columns
+        .par_iter()
+        .enumerate()
+        .map(|(leaf, column)| {
+            let partner = plan.columns[*column]
+                .partner
+                .map(|p| &plan.witness.of_tensor[p]);
+            let (mut keys, mut values) = (EF::ZERO, EF::ZERO);
+            for (i, (tile, place)) in tiles(plan, leaf, *column).enumerate() {
+                keys += eq.inner(tile.offset, 1 << tile.log, &cells[place.offset..]);
+                if let Some(p) = partner {
+                    values += eq.inner(
+                        tile.offset,
+                        1 << tile.log,
+                        &cells[plan.witness.tiles[p[i]].offset..],
+                    );
+                }
             }
-        }
-    }
+            [keys, values]
+        });
+    let add = |a: [EF; 2], b: [EF; 2]| [a[0] + b[0], a[1] + b[1]];
+    let [keys, values] = claims.reduce(|| [EF::ZERO; 2], add);
     let counted =
         Eq::new(&point[..plan.table_log]).inner(0, 1 << plan.table_log, &cells[counts.offset..]);
     let values = [keys, values, counted];
@@ -228,41 +174,70 @@ pub(crate) fn prove(plan: &Plan, cells: &[F], sender: &mut Sender<'_>) -> Claims
     }
 }
 
-/// `eq` of a point at all leaves.
-struct Eq(Vec<Pack>);
+/// `eq` of a point at all leaves: of its lowest coordinates in packs, times that of the others.
+struct Eq {
+    low: Vec<Pack>,
+    high: Vec<EF>,
+}
 
 impl Eq {
+    /// `log2` of the leaves that share a factor of the high part.
+    const BLOCK_LOG: usize = 10;
+
     fn new(point: &[EF]) -> Self {
         let mut long = point.to_vec();
         // a table shorter than a vector register is the start of a longer one
         long.resize(point.len().max(WIDTH.trailing_zeros() as usize), EF::ZERO);
-        Self(packed::eq_packs(&long, EF::ONE))
+        let (low, high) = long.split_at(long.len().min(Self::BLOCK_LOG));
+        Self {
+            low: packed::eq_packs(low, EF::ONE),
+            high: eq_table(high, EF::ONE),
+        }
+    }
+
+    /// Leaves in a block.
+    fn block(&self) -> usize {
+        self.low.len() * WIDTH
+    }
+
+    fn at(&self, i: usize) -> EF {
+        packed::at(&self.low, i % self.block()) * self.high[i / self.block()]
+    }
+
+    /// The parts of an aligned tile of at least a register: factors, and the packs that they belong to.
+    fn parts(&self, start: usize, size: usize) -> (&[EF], &[Pack]) {
+        let (block, at) = (self.block(), start % self.block());
+        let high = &self.high[start / block..(start + size).div_ceil(block)];
+        let low = &self.low[at / WIDTH..(at + size).min(block) / WIDTH];
+        (high, low)
     }
 
     /// `Σ eq·cell` over `size` leaves from `start` on.
     fn inner(&self, start: usize, size: usize, cells: &[F]) -> EF {
         if size < WIDTH {
-            return (0..size)
-                .map(|i| packed::at(&self.0, start + i) * cells[i])
-                .sum();
+            return (0..size).map(|i| self.at(start + i) * cells[i]).sum();
         }
-        packed::inner(&self.0[start / WIDTH..(start + size) / WIDTH], cells)
+        let (high, low) = self.parts(start, size);
+        let lines = Lane::pack_slice(&cells[..size]).par_chunks(low.len());
+        let each = high.par_iter().zip(lines).with_min_len(1 << 6);
+        let sum = each
+            .map(|(h, line)| packed::scale(&packed::inner(low, line), &packed::matrix(h)))
+            .reduce(|| [Lane::ZERO; 5], |a, b| packed::add(&a, &b));
+        packed::sum_lanes(&sum)
     }
 
     /// Adds `factor·eq` over leaves from `start` on to cells from `place` on.
     fn spread(&self, start: usize, size: usize, factor: EF, place: usize, out: &mut [Pack]) {
         if size < WIDTH {
-            (0..size).for_each(|i| {
-                packed::add_at(out, place + i, packed::at(&self.0, start + i) * factor)
-            });
+            (0..size).for_each(|i| packed::add_at(out, place + i, self.at(start + i) * factor));
             return;
         }
-        let factor = packed::matrix(&factor);
-        let eq = &self.0[start / WIDTH..(start + size) / WIDTH];
+        let (high, low) = self.parts(start, size);
         let out = &mut out[place / WIDTH..(place + size) / WIDTH];
-        out.par_chunks_mut(1 << 8)
-            .zip(eq.par_chunks(1 << 8))
-            .for_each(|(o, e)| packed::add_scaled(o, e, &factor));
+        out.par_chunks_mut(low.len())
+            .zip(high)
+            .with_min_len(1 << 5)
+            .for_each(|(out, h)| packed::add_scaled(out, low, &packed::matrix(&(*h * factor))));
     }
 }
 

@@ -1,11 +1,13 @@
 //! Tensors of integers seen at points: contractions with axis vectors, on the prover's side.
 
+use std::{borrow::Cow, sync::Arc};
+
 use p3_field::{BasedVectorSpace, PrimeCharacteristicRing, PrimeField32};
 use rayon::prelude::*;
 
 use crate::{
     field::{DEGREE, EF, F, embed},
-    functional::{Place, Points},
+    functional::{AxisId, Place, Points},
     mle::log2_ceil,
     plan::expr::{Index, Read},
 };
@@ -64,7 +66,7 @@ pub(crate) fn fold_rows(u: &[EF], x: &[i32], inner: usize) -> Vec<EF> {
                     }
                 }
                 for (j, out) in out.iter_mut().enumerate() {
-                    let c: [F; DEGREE] = std::array::from_fn(|i| F::from_i64(sums[i][j]));
+                    let c: [F; DEGREE] = std::array::from_fn(|i| embed(sums[i][j]));
                     *out += EF::from_basis_coefficients_fn(|i| c[i]);
                 }
             }
@@ -76,15 +78,17 @@ pub(crate) fn fold_rows(u: &[EF], x: &[i32], inner: usize) -> Vec<EF> {
 
 /// A tensor while its axes are contracted one by one.
 enum Partial<'a> {
-    Integers(std::borrow::Cow<'a, [i32]>),
+    Integers(Cow<'a, [i32]>),
     Elements(Vec<EF>),
 }
 
 /// How an axis is treated: contracted with a vector, or spread over labels of the cube.
 enum Axis {
-    Vector(std::sync::Arc<Vec<EF>>),
+    Vector(AxisId),
     /// The axis is a label of the cube.
     Same,
+    /// For each assignment of the cube's labels (row-major) the index, if there is one.
+    Pick(Vec<Option<usize>>),
     /// For each assignment of the cube's labels (row-major): indices and weights.
     Spread(Vec<Vec<(usize, EF)>>),
 }
@@ -92,77 +96,184 @@ enum Axis {
 /// What a tensor is given by.
 pub(crate) enum Source<'a> {
     /// Its elements, row-major.
-    Integers(&'a [i32]),
+    Integers(Cow<'a, [i32]>),
     /// Its first axis contracted already.
     Folded(Vec<EF>),
 }
 
-/// The read as a function of the cube's labels (lengths padded to powers of two, first label highest), the others at their places.
-pub(crate) fn cube(
-    points: &mut Points<'_>,
-    read: &Read,
-    shape: &[usize],
-    source: Source<'_>,
-    places: &[Place],
-    labels: &[usize],
-) -> Vec<EF> {
-    let mut order: Vec<usize> = Vec::new();
-    let mut axes = Vec::new();
-    for (index, n) in read.indices.iter().zip(shape) {
-        let free: Vec<usize> = labels
-            .iter()
-            .copied()
-            .filter(|l| index.affine.terms.iter().any(|(m, _)| m == l))
-            .collect();
-        axes.push(match &free[..] {
-            [] => {
-                let id = points.axis(*n, index, places);
-                Axis::Vector(points.vector(id).clone())
-            }
-            [l] if *index == Index::label(*l) && places[*l].len == *n => Axis::Same,
-            _ => Axis::Spread(spread(points, index, *n, places, &free)),
-        });
-        order.extend(free);
-    }
-    let mut dims = shape.to_vec();
-    let mut tensor = match source {
-        Source::Integers(data) => Partial::Integers(data.into()),
-        Source::Folded(elements) => {
-            dims[0] = 1;
-            axes[0] = Axis::Same;
-            Partial::Elements(elements)
+/// A read as a function of a cube's labels, the others at their places: all that follows from the points.
+pub(crate) struct Contraction {
+    axes: Vec<Axis>,
+    dims: Vec<usize>,
+    /// Labels in the order in which the axes mention them.
+    order: Vec<usize>,
+}
+
+/// Values over a cube of labels, each padded to a power of two. Indices are reversed: the lowest bit of the last label is the highest of the index.
+pub(crate) enum Table {
+    Base(Vec<F>),
+    Extension(Vec<EF>),
+}
+
+impl Contraction {
+    pub(crate) fn new(
+        points: &mut Points<'_>,
+        read: &Read,
+        shape: &[usize],
+        places: &[Place],
+        labels: &[usize],
+    ) -> Self {
+        let mut order: Vec<usize> = Vec::new();
+        let mut axes = Vec::new();
+        for (index, n) in read.indices.iter().zip(shape) {
+            let free: Vec<usize> = labels
+                .iter()
+                .copied()
+                .filter(|l| index.affine.terms.iter().any(|(m, _)| m == l))
+                .collect();
+            axes.push(match &free[..] {
+                [] => Axis::Vector(points.axis(*n, index, places)),
+                [l] if *index == Index::label(*l) && places[*l].len == *n => Axis::Same,
+                _ => spread(points, index, *n, places, &free),
+            });
+            order.extend(free);
         }
-    };
-    // vectors first, they shrink the tensor; the earliest axis first, because it is the one with contiguous lines
-    let by_vector = (0..axes.len()).filter(|i| matches!(axes[*i], Axis::Vector(_)));
-    let by_spread = (0..axes.len()).filter(|i| matches!(axes[*i], Axis::Spread(_)));
-    for i in by_vector.chain(by_spread) {
-        let inner: usize = dims[i + 1..].iter().product();
-        let n = dims[i];
-        match &axes[i] {
-            Axis::Vector(u) => {
-                tensor = Partial::Elements(contract(&tensor, u, n, inner));
-                dims[i] = 1;
+        Self {
+            axes,
+            dims: shape.to_vec(),
+            order,
+        }
+    }
+
+    /// The vector of the first axis, where it has one.
+    pub(crate) fn first(&self) -> Option<AxisId> {
+        match self.axes.first() {
+            Some(Axis::Vector(u)) => Some(*u),
+            _ => None,
+        }
+    }
+
+    /// Adds `factor ·` the read to a table over `labels`.
+    pub(crate) fn add_to(
+        mut self,
+        points: &Points<'_>,
+        table: &mut Table,
+        mut factor: EF,
+        source: Source<'_>,
+        places: &[Place],
+        labels: &[usize],
+    ) {
+        let mut tensor = match source {
+            Source::Integers(data) => Partial::Integers(data),
+            Source::Folded(elements) => {
+                self.dims[0] = 1;
+                self.axes[0] = Axis::Same;
+                Partial::Elements(elements)
             }
-            Axis::Spread(rows) => {
-                let elements = elements(&tensor);
-                let blocks = elements.chunks_exact(n * inner);
-                let out = blocks.flat_map(|block| {
-                    rows.iter().flat_map(move |row| {
-                        (0..inner).map(move |j| {
-                            row.iter()
-                                .map(|(at, w)| block[at * inner + j] * *w)
-                                .sum::<EF>()
+        };
+        // vectors first, they shrink the tensor; the earliest axis first, because it is the one with contiguous lines
+        let axes = &self.axes;
+        let by_vector = (0..axes.len()).filter(|i| matches!(axes[*i], Axis::Vector(_)));
+        let others = (0..axes.len()).filter(|i| !matches!(axes[*i], Axis::Vector(_)));
+        for i in by_vector.chain(others) {
+            let inner: usize = self.dims[i + 1..].iter().product();
+            let n = self.dims[i];
+            match &axes[i] {
+                // nothing is summed
+                Axis::Vector(u) if n == 1 => factor *= points.vector(*u)[0],
+                Axis::Vector(u) => {
+                    let u = points.vector(*u);
+                    tensor = Partial::Elements(contract(&tensor, u, n, inner));
+                    self.dims[i] = 1;
+                }
+                Axis::Pick(rows) => {
+                    tensor = match tensor {
+                        Partial::Integers(v) => {
+                            Partial::Integers(picked(&v, rows, n, inner, 0).into())
+                        }
+                        Partial::Elements(v) => {
+                            Partial::Elements(picked(&v, rows, n, inner, EF::ZERO))
+                        }
+                    };
+                    self.dims[i] = rows.len();
+                }
+                Axis::Spread(rows) => {
+                    let elements = elements(&tensor);
+                    let blocks = elements.chunks_exact(n * inner);
+                    let out = blocks.flat_map(|block| {
+                        rows.iter().flat_map(move |row| {
+                            (0..inner).map(move |j| {
+                                row.iter()
+                                    .map(|(at, w)| block[at * inner + j] * *w)
+                                    .sum::<EF>()
+                            })
                         })
-                    })
-                });
-                tensor = Partial::Elements(out.collect());
-                dims[i] = rows.len();
+                    });
+                    tensor = Partial::Elements(out.collect());
+                    self.dims[i] = rows.len();
+                }
+                Axis::Same => {}
             }
-            Axis::Same => {}
+        }
+        let offsets = Offsets::new(places, &self.order, labels);
+        let base = as_base(&factor);
+        match (tensor, base) {
+            (Partial::Integers(v), Some(c)) => {
+                if let Table::Base(out) = table {
+                    offsets.each(&v, |at, v| out[at] += c * embed(i64::from(v)));
+                    return;
+                }
+                let out = table.extension();
+                offsets.each(&v, |at, v| out[at] += c * embed(i64::from(v)));
+            }
+            (Partial::Integers(v), None) => {
+                let out = table.extension();
+                offsets.each(&v, |at, v| out[at] += factor * embed(i64::from(v)));
+            }
+            (Partial::Elements(v), _) => {
+                let out = table.extension();
+                offsets.each(&v, |at, v| out[at] += factor * v);
+            }
         }
     }
-    arrange(&elements(&tensor), places, &order, labels)
+}
+
+/// An element of the base field.
+fn as_base(v: &EF) -> Option<F> {
+    let c: &[F] = v.as_basis_coefficients_slice();
+    c[1..].iter().all(|c| *c == F::ZERO).then_some(c[0])
+}
+
+impl Table {
+    /// Zeros over the labels.
+    pub(crate) fn zeros(places: &[Place], labels: &[usize]) -> Self {
+        let bits: usize = labels.iter().map(|l| log2_ceil(places[*l].len)).sum();
+        Self::Base(F::zero_vec(1 << bits))
+    }
+
+    /// The elements, as those of the extension from now on.
+    pub(crate) fn extension(&mut self) -> &mut Vec<EF> {
+        if let Self::Base(v) = self {
+            *self = Self::Extension(v.iter().map(|v| EF::from(*v)).collect());
+        }
+        match self {
+            Self::Extension(v) => v,
+            Self::Base(_) => unreachable!("it was changed above"),
+        }
+    }
+}
+
+fn picked<T: Copy>(v: &[T], rows: &[Option<usize>], n: usize, inner: usize, zero: T) -> Vec<T> {
+    let mut out = Vec::with_capacity(v.len() / n * rows.len());
+    for block in v.chunks_exact(n * inner) {
+        for row in rows {
+            match row {
+                Some(at) => out.extend_from_slice(&block[at * inner..][..inner]),
+                None => out.resize(out.len() + inner, zero),
+            }
+        }
+    }
+    out
 }
 
 /// Rows of an axis' matrix from its indices to assignments of the cube's labels.
@@ -172,8 +283,8 @@ fn spread(
     n: usize,
     places: &[Place],
     free: &[usize],
-) -> Vec<Vec<(usize, EF)>> {
-    let others: Vec<(i64, std::sync::Arc<Vec<EF>>)> = index
+) -> Axis {
+    let others: Vec<(i64, Arc<Vec<EF>>)> = index
         .affine
         .terms
         .iter()
@@ -195,6 +306,17 @@ fn spread(
             .flat_map(|s| (0..places[*l].len).map(move |i| s + stride(*l) * i as i64))
             .collect();
     }
+    let inside = |at: i64| {
+        let at = usize::try_from(at).ok()?;
+        let at = match &index.gather {
+            None => at,
+            Some(list) => *list.get(at)? as usize,
+        };
+        (at < n).then_some(at)
+    };
+    if others.is_empty() {
+        return Axis::Pick(starts.into_iter().map(inside).collect());
+    }
     let mut rows = Vec::with_capacity(starts.len());
     for start in starts {
         let mut row = vec![(start, EF::ONE)];
@@ -208,17 +330,10 @@ fn spread(
                 })
                 .collect();
         }
-        let inside = row.into_iter().filter_map(|(at, w)| {
-            let at = usize::try_from(at).ok()?;
-            let at = match &index.gather {
-                None => at,
-                Some(list) => *list.get(at)? as usize,
-            };
-            (at < n).then_some((at, w))
-        });
-        rows.push(inside.collect());
+        let row = row.into_iter();
+        rows.push(row.filter_map(|(at, w)| Some((inside(at)?, w))).collect());
     }
-    rows
+    Axis::Spread(rows)
 }
 
 fn elements(tensor: &Partial<'_>) -> Vec<EF> {
@@ -254,42 +369,58 @@ fn contract(tensor: &Partial<'_>, u: &[EF], n: usize, inner: usize) -> Vec<EF> {
     }
 }
 
-/// Elements over the labels `order` (row-major) as a cube over `labels`, each padded to a power of two.
-fn arrange(data: &[EF], places: &[Place], order: &[usize], labels: &[usize]) -> Vec<EF> {
-    let bits: usize = labels.iter().map(|l| log2_ceil(places[*l].len)).sum();
-    let mut out = vec![EF::ZERO; 1 << bits];
-    // steps in the cube of each label of `order`; labels that this read lacks repeat it
-    let step = |l: usize| {
-        let after = labels.iter().skip_while(|m| **m != l).skip(1);
-        1usize << after.map(|m| log2_ceil(places[*m].len)).sum::<usize>()
-    };
-    let sizes: Vec<(usize, usize)> = order.iter().map(|l| (places[*l].len, step(*l))).collect();
-    let lacking: Vec<(usize, usize)> = labels
-        .iter()
-        .filter(|l| !order.contains(l))
-        .map(|l| (places[*l].len, step(*l)))
-        .collect();
-    let mut index = vec![0; sizes.len()];
-    let mut at = 0;
-    for v in data {
-        repeat(&lacking, at, *v, &mut out);
-        for axis in (0..sizes.len()).rev() {
-            let (n, step) = sizes[axis];
-            index[axis] += 1;
-            at += step;
-            if index[axis] < n {
-                break;
-            }
-            at -= step * n;
-            index[axis] = 0;
-        }
-    }
-    out
+/// Where elements over some labels (row-major) lie in a table; labels that are lacking repeat them.
+struct Offsets {
+    /// For each label of the tensor what each of its indices adds.
+    axes: Vec<Vec<usize>>,
+    repeats: Vec<usize>,
 }
 
-fn repeat(lacking: &[(usize, usize)], at: usize, v: EF, out: &mut [EF]) {
-    match lacking.split_first() {
-        None => out[at] = v,
-        Some(((n, step), rest)) => (0..*n).for_each(|i| repeat(rest, at + i * step, v, out)),
+impl Offsets {
+    fn new(places: &[Place], order: &[usize], labels: &[usize]) -> Self {
+        // the first label is the highest, hence the lowest of a reversed index
+        let mut start = 0;
+        let mut of = vec![Vec::new(); places.len()];
+        for l in labels {
+            let bits = log2_ceil(places[*l].len);
+            let reversed = |i: usize| (0..bits).fold(0, |r, b| r | (i >> b & 1) << (bits - 1 - b));
+            of[*l] = (0..places[*l].len).map(|i| reversed(i) << start).collect();
+            start += bits;
+        }
+        let lacking = labels.iter().filter(|l| !order.contains(l));
+        let repeats = lacking.fold(vec![0], |all, l| {
+            all.iter()
+                .flat_map(|at| of[*l].iter().map(move |o| at + o))
+                .collect()
+        });
+        Self {
+            axes: order.iter().map(|l| of[*l].clone()).collect(),
+            repeats,
+        }
+    }
+
+    /// Calls `put(place, element)` for all elements and repetitions.
+    fn each<T: Copy>(&self, data: &[T], mut put: impl FnMut(usize, T)) {
+        let one = [0];
+        let (last, outer) = match self.axes.split_last() {
+            Some((last, outer)) => (&last[..], outer),
+            None => (&one[..], &[][..]),
+        };
+        let mut index = vec![0; outer.len()];
+        for line in data.chunks_exact(last.len()) {
+            let at: usize = outer.iter().zip(&index).map(|(o, i)| o[*i]).sum();
+            for repeat in &self.repeats {
+                for (v, o) in line.iter().zip(last) {
+                    put(at + repeat + o, *v);
+                }
+            }
+            for (i, o) in index.iter_mut().zip(outer).rev() {
+                *i += 1;
+                if *i < o.len() {
+                    break;
+                }
+                *i = 0;
+            }
+        }
     }
 }

@@ -62,7 +62,7 @@ pub(super) fn finish<'a>(
     start: Transcript,
     masked: Masked,
     sender: &mut Sender<'_>,
-) -> Result<(Functional, Points<'a>), ProveError> {
+) -> Result<(Functional, EF, Points<'a>), ProveError> {
     let wrong = |e: crate::VerifyError| ProveError::Runs(e.to_string());
     let mut veiled = Veiled::new(Receiver::new(start, &sender.bytes));
     for label in [proof::WITNESS, proof::MASK] {
@@ -89,7 +89,10 @@ pub(super) fn finish<'a>(
     let functional = whole(plan, (&functional, &points), leaves);
     let mask = packed::dot(&functional, masked.mask());
     #[cfg(test)]
-    let mask = hiding::simulated(mask, || value - packed::inner(&functional, masked.cells()));
+    let mask = hiding::simulated(mask, || {
+        let cells = <packed::Lane as p3_field::PackedValue>::pack_slice(masked.cells());
+        value - packed::sum_lanes(&packed::inner(&functional, cells))
+    });
     sender.send_open(hiding::MASK, &[mask]);
     let factor = hiding::draw_factor(&mut sender.transcript);
     if factor == EF::ZERO {
@@ -105,5 +108,5 @@ pub(super) fn finish<'a>(
     );
     let opening = line.open(&point, &mut sender.transcript)?;
     sender.send_section(&opening);
-    Ok((claims.weights, points))
+    Ok((claims.weights, claims.weights_value, points))
 }

@@ -2,22 +2,27 @@
 
 mod contract;
 mod hidden;
+mod products;
 mod weights;
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use assay_graph::{Data, Extent, Sampling, Tensor};
 use p3_field::PrimeCharacteristicRing;
 use rayon::prelude::*;
 
-use self::{contract::Source, weights::Held};
+use self::{
+    contract::{Contraction, Source, Table},
+    products::Product,
+    weights::Held,
+};
 use crate::{
     budget,
     compile::{self, Compiled},
-    cost, einsum,
+    cost,
     error::{PlanError, ProveError},
     field::{EF, F, embed},
-    functional::{Functional, Place, Points},
+    functional::{AxisId, Functional, Points},
     key::{ProvingKey, values},
     links::{self, Links},
     lookup,
@@ -133,58 +138,42 @@ struct Prover<'a> {
 }
 
 impl Prover<'_> {
-    /// A read over the labels of a cube, the others at their places.
-    fn cube(
-        &self,
-        points: &mut Points<'_>,
-        read: &Read,
-        places: &[Place],
-        labels: &[usize],
-    ) -> Vec<EF> {
+    /// What a read's elements are given by; matrices of weights are contracted already, once for each vector.
+    fn source(&self, read: &Read, contraction: &Contraction, folds: &Folds) -> Source<'_> {
         match read.operand {
-            Operand::Column(id) => contract::cube(
-                points,
-                read,
-                &self.plan.columns[id].shape,
-                Source::Integers(&self.data[id]),
-                places,
-                labels,
-            ),
-            Operand::Public(id) => {
-                let tensor = &self.plan.publics[id];
-                contract::cube(
-                    points,
-                    read,
-                    &tensor.shape,
-                    Source::Integers(&tensor.data),
-                    places,
-                    labels,
-                )
-            }
+            Operand::Column(id) => Source::Integers(self.data[id][..].into()),
+            Operand::Public(id) => Source::Integers(self.plan.publics[id].data[..].into()),
             Operand::Weight(id) => {
-                let shape = &self.plan.weights[id].shape;
-                let bound = read
-                    .indices
-                    .first()
-                    .is_some_and(|i| i.affine.terms.iter().all(|(l, _)| !labels.contains(l)));
-                if let ([rows, cols], true, false) =
-                    (&shape[..], bound, self.weights.key.committed.is_empty())
-                {
-                    let axis = points.axis(*rows, &read.indices[0], places);
-                    let folded = self.folded(id, &points.vector(axis).clone(), *cols);
-                    return contract::cube(
-                        points,
-                        read,
-                        shape,
-                        Source::Folded(folded),
-                        places,
-                        labels,
-                    );
+                let fold = contraction.first().and_then(|axis| folds.get(&(id, axis)));
+                if let Some(fold) = fold {
+                    return Source::Folded(fold.clone());
                 }
                 let data = values(self.weights.key.graph.consts(), &self.plan.weights[id]);
-                contract::cube(points, read, shape, Source::Integers(&data), places, labels)
+                Source::Integers(data.into())
             }
         }
+    }
+
+    /// The folds of committed matrices that some operands need.
+    fn folds<'b>(
+        &self,
+        points: &Points<'_>,
+        reads: impl Iterator<Item = (&'b Read, &'b Contraction)>,
+    ) -> Folds {
+        let mut out = Folds::new();
+        for (read, contraction) in reads {
+            let (Operand::Weight(id), Some(axis)) = (read.operand, contraction.first()) else {
+                continue;
+            };
+            let [_, cols] = self.plan.weights[id].shape[..] else {
+                continue;
+            };
+            if !self.weights.key.committed.is_empty() {
+                out.entry((id, axis))
+                    .or_insert_with(|| self.folded(id, points.vector(axis), cols));
+            }
+        }
+        out
     }
 
     /// `Σ_row u[row]·W[row, ·]` of a committed matrix.
@@ -207,9 +196,14 @@ impl Prover<'_> {
         out
     }
 
-    fn view(&self, points: &mut Points<'_>, instance: &Instance<'_>, view: &View) -> Vec<EF> {
-        let mut out: Vec<EF> = Vec::new();
-        for (c, read) in &view.terms {
+    /// How an operand's values over the instance's cube are made of its reads, with their factors.
+    fn contractions(
+        &self,
+        points: &mut Points<'_>,
+        instance: &Instance<'_>,
+        view: &View,
+    ) -> Vec<(EF, Contraction)> {
+        let each = view.terms.iter().map(|(c, read)| {
             // labels of the cube that only other terms mention repeat the values; those outside are factors
             let mut factor = EF::from(embed(*c));
             for l in (0..instance.places.len())
@@ -217,16 +211,68 @@ impl Prover<'_> {
             {
                 factor *= points.total(instance.places[l]);
             }
-            let part = self.cube(points, read, &instance.places, &instance.cube);
-            if out.is_empty() {
-                out = part.into_iter().map(|v| v * factor).collect();
-            } else {
-                for (o, v) in out.iter_mut().zip(part) {
-                    *o += v * factor;
-                }
-            }
+            let shape = match read.operand {
+                Operand::Column(id) => &self.plan.columns[id].shape,
+                Operand::Public(id) => &self.plan.publics[id].shape,
+                Operand::Weight(id) => &self.plan.weights[id].shape,
+            };
+            let places = &instance.places;
+            let contraction = Contraction::new(points, read, shape, places, &instance.cube);
+            (factor, contraction)
+        });
+        each.collect()
+    }
+
+    /// An operand's values over the instance's cube.
+    fn table(
+        &self,
+        points: &Points<'_>,
+        instance: &Instance<'_>,
+        view: &View,
+        contractions: Vec<(EF, Contraction)>,
+        folds: &Folds,
+    ) -> Table {
+        let (places, cube) = (&instance.places, &instance.cube);
+        let mut table = Table::zeros(places, cube);
+        for ((factor, contraction), (_, read)) in contractions.into_iter().zip(&view.terms) {
+            let source = self.source(read, &contraction, folds);
+            contraction.add_to(points, &mut table, factor, source, places, cube);
         }
-        out
+        table
+    }
+
+    /// Proves the products; returns their operands at the point.
+    fn products(
+        &self,
+        points: &mut Points<'_>,
+        instances: &[Instance<'_>],
+        sender: &mut Sender<'_>,
+    ) -> Vec<[EF; 2]> {
+        let mut operands = Vec::with_capacity(instances.len());
+        for instance in instances {
+            let mut of = |view| self.contractions(points, instance, view);
+            operands.push([of(instance.a), of(instance.b)]);
+        }
+        let views = instances.iter().flat_map(|i| [i.a, i.b]);
+        let reads = views.zip(operands.iter().flatten()).flat_map(|(view, c)| {
+            let reads = view.terms.iter().map(|(_, read)| read);
+            reads.zip(c.iter().map(|(_, contraction)| contraction))
+        });
+        let folds = self.folds(points, reads);
+        let at: &Points<'_> = points;
+        let products = instances.par_iter().zip(operands);
+        let products = products.map(|(instance, [a, b])| Product {
+            point: instance.eq_point(at),
+            sum_bits: instance.sum_bits,
+            weight: instance.weight,
+            a: self.table(at, instance, instance.a, a, &folds),
+            b: self.table(at, instance, instance.b, b, &folds),
+        });
+        let products = products.collect();
+        drop(folds);
+        let (bound, last) = products::prove(products, sender);
+        points.bound = bound;
+        last
     }
 
     /// Value of a functional of columns.
@@ -239,15 +285,20 @@ impl Prover<'_> {
     }
 }
 
+/// Committed matrices contracted over their rows, by weight and vector.
+type Folds = HashMap<(usize, AxisId), Vec<EF>>;
+
 /// `Σ cell · ⊗ axes`.
 fn full(data: &[i32], axes: &[&[EF]]) -> EF {
-    let Some((first, rest)) = axes.split_first() else {
+    let (short, long): (Vec<&[EF]>, Vec<&[EF]>) = axes.iter().partition(|a| a.len() == 1);
+    let factor: EF = short.iter().map(|a| a[0]).product();
+    let Some((first, rest)) = long.split_first() else {
         return data
             .first()
-            .map_or(EF::ZERO, |v| EF::from(embed(i64::from(*v))));
+            .map_or(EF::ZERO, |v| factor * embed(i64::from(*v)));
     };
     if rest.is_empty() {
-        return contract::dot(first, data);
+        return factor * contract::dot(first, data);
     }
     let inner: usize = rest.iter().map(|a| a.len()).product();
     let mut values = contract::fold_rows(first, data, inner);
@@ -261,7 +312,7 @@ fn full(data: &[i32], axes: &[&[EF]]) -> EF {
         }
         values = out;
     }
-    values[0]
+    factor * values[0]
 }
 
 /// Adds a functional to one over all cells.
@@ -557,18 +608,9 @@ pub(crate) fn prove_in(
         let parts = [linear_witness, linear_weights];
         sender.send_where("linear parts", &parts, |i| i == 1);
         let instances = relations::instances(&mut points, plan, &powers);
-        let mut tables = Vec::with_capacity(instances.len());
-        for instance in &instances {
-            let e = eq_table(&instance.eq_point(&points), instance.weight);
-            let a = prover.view(&mut points, instance, instance.a);
-            let b = prover.view(&mut points, instance, instance.b);
-            tables.push(einsum::Tables { e, a, b });
-        }
-        let claim = -(linear.known + linear_witness + linear_weights);
-        points.bound = einsum::prove(einsum::LABEL, claim, &mut tables, &mut sender);
+        let last = prover.products(&mut points, &instances, &mut sender);
         let mut atoms = proof::atoms(&mut points, plan, &instances);
-        let last: Vec<[EF; 2]> = tables.iter().map(|t| [t.a[0], t.b[0]]).collect();
-        drop((tables, instances));
+        drop(instances);
         let mut known = atoms.solve(&last);
         let missing = atoms
             .list
@@ -587,11 +629,13 @@ pub(crate) fn prove_in(
         sender.send_where("operands", &values, |i| atoms.list[i].weights);
         links.claim(&stages, stage, &mut points, &mut atoms, &mut values);
 
+        drop(prover);
+
         progress(Step::Witness);
         let committed = match witness {
             Witness::Open(committed) => committed,
             Witness::Hidden(masked) => {
-                drop((prover, points));
+                drop(points);
                 let stage = (&stages, plan);
                 claimed.push(hidden::finish(stage, start, masked, &mut sender)?);
                 break;
@@ -610,23 +654,31 @@ pub(crate) fn prove_in(
         );
         let opening = pcs::open(committed, &point, &mut sender.transcript)?;
         sender.send_section(&opening);
-        claimed.push((claims.weights, points));
+        claimed.push((claims.weights, claims.weights_value, points));
     }
 
     if mode != Mode::Direct {
         progress(Step::Weights);
+        let mut value = EF::ZERO;
         let claims: Vec<OfWeights<'_>> = proof::factors(claimed.len(), &mut sender)
             .into_iter()
             .zip(claimed)
-            .map(|(factor, (functional, points))| OfWeights {
-                factor,
-                functional,
-                points,
+            .map(|(factor, (functional, part, points))| {
+                value += factor * part;
+                OfWeights {
+                    factor,
+                    functional,
+                    points,
+                }
             })
             .collect();
-        let parts: Vec<EF> = (0..shards.logs.len())
-            .map(|shard| weights.of_piece(&claims, shard))
-            .collect();
+        // the first piece, which is the largest, is what the others leave
+        let others = (1..shards.logs.len()).map(|shard| weights.of_piece(&claims, shard));
+        let mut parts: Vec<EF> = std::iter::once(value).chain(others).collect();
+        for i in 1..parts.len() {
+            let part = parts[i];
+            parts[0] -= part;
+        }
         sender.send_open("pieces of the weights", &parts[..parts.len() - 1]);
         for (shard, (piece, part)) in key.committed.iter().zip(&parts).enumerate() {
             let (point, _) = weights::reduce(

@@ -42,7 +42,22 @@ pub(crate) fn fold_rows(u: &[EF], cells: &[F], cols: usize) -> Vec<EF> {
         .zip(u.par_chunks(part))
         .map(|(cells, u)| {
             let mut sums = vec![[Lane::ZERO; DEGREE]; cols / WIDTH];
-            for (line, u) in cells.chunks_exact(cols).zip(u) {
+            let (fours, rest) = u.as_chunks::<4>();
+            let (lines, last) = cells.split_at(fours.len() * 4 * cols);
+            for (lines, u) in lines.chunks_exact(4 * cols).zip(fours) {
+                if u.iter().all(|u| *u == EF::ZERO) {
+                    continue;
+                }
+                let u = u.map(broadcast);
+                let lines = [0, 1, 2, 3].map(|i| Lane::pack_slice(&lines[i * cols..][..cols]));
+                for (i, sum) in sums.iter_mut().enumerate() {
+                    let line = lines.map(|l| l[i]);
+                    for (c, s) in sum.iter_mut().enumerate() {
+                        *s += Lane::dot_product(&u.map(|u| u[c]), &line);
+                    }
+                }
+            }
+            for (line, u) in last.chunks_exact(cols).zip(rest) {
                 let u = broadcast(*u);
                 for (sum, cell) in sums.iter_mut().zip(Lane::pack_slice(line)) {
                     for (s, u) in sum.iter_mut().zip(&u) {
@@ -78,7 +93,14 @@ pub(crate) fn fold_cols(u: &[EF], cells: &[F]) -> Vec<EF> {
         .with_min_len((1 << 12) / cols)
         .map(|line| {
             let mut sum = [Lane::ZERO; DEGREE];
-            for (u, cell) in packed.iter().zip(Lane::pack_slice(line)) {
+            let (cells, last) = Lane::pack_slice(line).as_chunks::<4>();
+            let (fours, rest) = packed.as_chunks::<4>();
+            for (u, cells) in fours.iter().zip(cells) {
+                for (c, s) in sum.iter_mut().enumerate() {
+                    *s += Lane::dot_product(&u.map(|u| u[c]), cells);
+                }
+            }
+            for (u, cell) in rest.iter().zip(last) {
                 for (s, u) in sum.iter_mut().zip(u) {
                     *s += *u * *cell;
                 }

@@ -2,8 +2,10 @@
 
 use p3_field::{PackedValue, PrimeCharacteristicRing};
 
+use rayon::prelude::*;
+
 use super::{
-    memory::{Spare, zeros},
+    Leaves,
     scalar::{Fractions, Tables},
 };
 use crate::{
@@ -11,7 +13,7 @@ use crate::{
     mle::eq_table,
     packed::{
         self, Base, Extension, Lane, Matrix, Numerators, PACK, Pack, WIDTH, add, matrix, mul, mul2,
-        pack_in_place, packs, packs_mut, scale, sub, sum_lanes, unpack,
+        packs, packs_mut, scale, sub, sum_lanes, unpack,
     },
 };
 
@@ -25,34 +27,76 @@ enum Store<'a> {
     /// Of the leaves.
     Base(&'a [F]),
     /// Packs.
-    Extension(Vec<F>),
+    Extension(&'a mut [F]),
 }
 
-/// A layer of at least `4 W` fractions.
+/// A layer of at least `4 W` fractions, in buffers of the caller's.
 pub(super) struct Layer<'a> {
     p: Store<'a>,
     /// Packs.
-    q: Vec<F>,
+    q: &'a mut [F],
 }
+
+/// Packs whose denominators are made at once where they are not kept.
+const BLOCK: usize = 1 << 5;
 
 impl<'a> Layer<'a> {
     /// Fractions of the smallest layer that is kept in packs: its sumcheck has at least one round on whole packs.
     pub(super) const MIN: usize = 4 * WIDTH;
 
-    /// The leaves. Denominators are rearranged where they are.
-    pub(super) fn leaves(numerators: &'a [F], denominators: Vec<EF>) -> Self {
-        let mut q = <EF as p3_field::BasedVectorSpace<F>>::flatten_to_base(denominators);
-        fn rearrange(q: &mut [F]) {
-            if q.len() > GRAIN * PACK {
-                let (a, b) = q.split_at_mut(q.len() / 2);
-                rayon::join(|| rearrange(a), || rearrange(b));
-            } else {
-                q.chunks_exact_mut(PACK).for_each(pack_in_place);
-            }
-        }
-        rearrange(&mut q);
+    /// The leaves.
+    pub(super) fn leaves(leaves: &'a impl Leaves, q: &'a mut [F]) -> Self {
+        let blocks = packs_mut(q).par_chunks_mut(BLOCK).enumerate();
+        blocks.for_each(|(i, q)| leaves.denominators(i * BLOCK, q));
         Self {
-            p: Store::Base(numerators),
+            p: Store::Base(leaves.numerators()),
+            q,
+        }
+    }
+
+    /// The layer above the leaves, without keeping these.
+    pub(super) fn above(leaves: &impl Leaves, p: &'a mut [F], q: &'a mut [F]) -> Self {
+        let numerators = Lane::pack_slice(leaves.numerators());
+        let half = numerators.len() / 2;
+        let out = packs_mut(p)
+            .par_chunks_mut(BLOCK)
+            .zip(packs_mut(q).par_chunks_mut(BLOCK));
+        out.enumerate()
+            .for_each(|(i, out)| pairs(leaves, numerators, [i * BLOCK, half + i * BLOCK], out));
+        Self {
+            p: Store::Extension(p),
+            q,
+        }
+    }
+
+    /// The layer above that one, without keeping either.
+    pub(super) fn second(leaves: &impl Leaves, p: &'a mut [F], q: &'a mut [F]) -> Self {
+        let numerators = Lane::pack_slice(leaves.numerators());
+        let quarter = numerators.len() / 4;
+        let out = packs_mut(p)
+            .par_chunks_mut(BLOCK)
+            .zip(packs_mut(q).par_chunks_mut(BLOCK));
+        out.enumerate().for_each(|(i, (p, q))| {
+            let len = q.len();
+            let zero = [Lane::ZERO; 5];
+            let [mut p0, mut p1, mut q0, mut q1] = [[zero; BLOCK]; 4];
+            let at = |k: usize| k * quarter + i * BLOCK;
+            pairs(
+                leaves,
+                numerators,
+                [at(0), at(2)],
+                (&mut p0[..len], &mut q0[..len]),
+            );
+            pairs(
+                leaves,
+                numerators,
+                [at(1), at(3)],
+                (&mut p1[..len], &mut q1[..len]),
+            );
+            add_fractions::<Extension>(&p0[..len], &p1[..len], &q0[..len], &q1[..len], (p, q));
+        });
+        Self {
+            p: Store::Extension(p),
             q,
         }
     }
@@ -67,13 +111,11 @@ impl<'a> Layer<'a> {
         self.len() * WIDTH
     }
 
-    /// The layer above.
-    pub(super) fn add_pairs(&self) -> Layer<'static> {
+    /// The layer above, in buffers of half the length.
+    pub(super) fn add_pairs<'b>(&self, p: &'b mut [F], q: &'b mut [F]) -> Layer<'b> {
         let half = self.len() / 2;
-        let mut p = zeros(half * PACK);
-        let mut q = zeros(half * PACK);
-        let (q0, q1) = packs(&self.q).split_at(half);
-        let out = (packs_mut(&mut p), packs_mut(&mut q));
+        let (q0, q1) = packs(self.q).split_at(half);
+        let out = (packs_mut(p), packs_mut(q));
         match &self.p {
             Store::Base(p) => {
                 let (p0, p1) = Lane::pack_slice(p).split_at(half);
@@ -97,7 +139,7 @@ impl<'a> Layer<'a> {
                 Store::Base(p) => p.iter().map(|v| EF::from(*v)).collect(),
                 Store::Extension(p) => unpack(packs(p)),
             },
-            q: unpack(packs(&self.q)),
+            q: unpack(packs(self.q)),
         }
     }
 
@@ -112,6 +154,21 @@ impl<'a> Layer<'a> {
             len,
         }
     }
+}
+
+/// The sums of leaves from two packs on.
+fn pairs(
+    leaves: &impl Leaves,
+    numerators: &[Lane],
+    at: [usize; 2],
+    (p, q): (&mut [Pack], &mut [Pack]),
+) {
+    let len = q.len();
+    let [mut q0, mut q1] = [[[Lane::ZERO; 5]; BLOCK]; 2];
+    leaves.denominators(at[0], &mut q0[..len]);
+    leaves.denominators(at[1], &mut q1[..len]);
+    let [p0, p1] = at.map(|at| &numerators[at..at + len]);
+    add_fractions::<Base>(p0, p1, &q0[..len], &q1[..len], (p, q));
 }
 
 fn add_fractions<K: Numerators>(
@@ -178,7 +235,7 @@ impl Eq {
 /// `p0`, `p1`, `q0`, `q1` of a layer while its variables are bound, highest first.
 pub(super) struct PackedTables<'a> {
     p: Store<'a>,
-    q: Vec<F>,
+    q: &'a mut [F],
     /// Packs from `p0` to `p1`.
     p_stride: usize,
     /// Packs from `q0` to `q1`.
@@ -187,7 +244,7 @@ pub(super) struct PackedTables<'a> {
     len: usize,
 }
 
-impl PackedTables<'_> {
+impl<'a> PackedTables<'a> {
     /// Packs of each table.
     pub(super) fn len(&self) -> usize {
         self.len
@@ -195,7 +252,7 @@ impl PackedTables<'_> {
 
     /// The first round: `t(0)` and the quadratic coefficient of `t(X) = Σ_y eq(y) (p0 q1 + (p1 + λ q1) q0)(y, X)`.
     pub(super) fn evaluate(&self, eq: &Eq, lambda: EF) -> [EF; 2] {
-        let q = packs(&self.q);
+        let q = packs(self.q);
         let lambda = matrix(&lambda);
         let blocks = (0, eq.high.len());
         let sums = match &self.p {
@@ -205,25 +262,25 @@ impl PackedTables<'_> {
         sums.map(|s| sum_lanes(&s))
     }
 
-    /// Binds a variable to `rho`, adds `λ q1` to `p1` where `mix` tells `λ`, and evaluates the next round as [`Self::evaluate`] does, now without a `λ`.
+    /// Binds a variable to `rho`, adds `λ q1` to `p1` where `mix` tells `λ`, and evaluates the next round as [`Self::evaluate`] does, now without a `λ`. Numerators of leaves go to `spare`.
     pub(super) fn fold_and_evaluate(
         &mut self,
         eq: &Eq,
         rho: EF,
         mix: Option<EF>,
-        spare: &mut Spare,
+        spare: &mut &'a mut [F],
     ) -> [EF; 2] {
         let rho = matrix(&rho);
         let mix = mix.map(|v| matrix(&v));
         let quarter = self.len / 4;
-        let (q0, q1) = packs_mut(&mut self.q).split_at_mut(self.q_stride);
+        let (q0, q1) = packs_mut(self.q).split_at_mut(self.q_stride);
         let q0 = InPlace::new(q0, quarter);
         let q1 = InPlace::new(q1, quarter);
         let sums = match &mut self.p {
             Store::Base(p) => {
                 let (p0, p1) = Lane::pack_slice(p).split_at(self.p_stride);
-                let mut out = spare.take(4 * quarter * PACK);
-                let (out0, out1) = packs_mut(&mut out).split_at_mut(2 * quarter);
+                let out = &mut std::mem::take(spare)[..4 * quarter * PACK];
+                let (out0, out1) = packs_mut(out).split_at_mut(2 * quarter);
                 let p0 = Promote::new(p0, out0, quarter);
                 let p1 = Promote::new(p1, out1, quarter);
                 let sums = fold((p0, p1, q0, q1), eq, &eq.high, &rho, mix.as_ref());
@@ -242,9 +299,9 @@ impl PackedTables<'_> {
         sums.map(|s| sum_lanes(&s))
     }
 
-    /// The tables without packs. Memory is kept for other layers.
-    pub(super) fn unpack(self, spare: &mut Spare) -> Tables {
-        let q = packs(&self.q);
+    /// The tables without packs.
+    pub(super) fn unpack(self) -> Tables {
+        let q = packs(self.q);
         let [p0, p1] = [0, self.p_stride].map(|at| match &self.p {
             Store::Base(p) => p[at * WIDTH..][..self.len * WIDTH]
                 .iter()
@@ -253,7 +310,6 @@ impl PackedTables<'_> {
             Store::Extension(p) => unpack(&packs(p)[at..][..self.len]),
         });
         let [q0, q1] = [0, self.q_stride].map(|at| unpack(&q[at..][..self.len]));
-        spare.keep(self.q);
         Tables([p0, p1, q0, q1])
     }
 }

@@ -4,27 +4,6 @@ use p3_field::PrimeCharacteristicRing;
 
 use crate::field::F;
 
-/// The largest buffer that is not needed any more.
-#[derive(Default)]
-pub(super) struct Spare(Vec<F>);
-
-impl Spare {
-    /// A buffer of at least this length with any content.
-    pub(super) fn take(&mut self, len: usize) -> Vec<F> {
-        if self.0.len() >= len {
-            std::mem::take(&mut self.0)
-        } else {
-            zeros(len)
-        }
-    }
-
-    pub(super) fn keep(&mut self, v: Vec<F>) {
-        if v.len() > self.0.len() {
-            self.0 = v;
-        }
-    }
-}
-
 /// An empty vector for large buffers: it asks for huge pages. With pages of 4 KiB, the first touch of a buffer costs more than the arithmetic that fills it, and reading several parts
 /// of it in turn is slow.
 pub(crate) fn with_capacity<T>(capacity: usize) -> Vec<T> {

@@ -9,9 +9,8 @@
 //! the message is the quadratic `t(X) = Σ_y eq(r', y) g(y, X)` and the next claim is `t(ρ)`. As `c = t(0) + r_j (t(1) − t(0))`, the linear and the quadratic coefficient
 //! are sent and the verifier gets `t(0)` without a division. The factor `eq(r, ρ)` appears nowhere.
 //!
-//! Memory of the prover, with `N = 2^L`: `4 N` bytes of numerators (borrowed) and `20 N` of denominators (taken and folded in place), `40 (N/2 + N/4 + …) = 40 N` of layers.
-//! The peak, `64 N` bytes, is reached when the layers are complete; each is freed once it is proven, but for `10 N` of the largest, where the numerators
-//! of the leaves go when they are folded.
+//! Memory of the prover, with `N = 2^L`: `4 N` bytes of numerators (borrowed), `20 N` in which first all layers but the lowest two lie, then the lowest, then the leaves' denominators, each
+//! made when it is needed, and `10 N` where the numerators of the leaves go when they are folded: `34 N`.
 
 mod layer;
 mod memory;
@@ -21,11 +20,32 @@ mod scalar;
 mod tests;
 mod verify;
 
-use crate::field::EF;
+use crate::{
+    field::{EF, F},
+    packed::{self, Pack, WIDTH},
+};
 
 pub(crate) use memory::with_capacity;
 pub(crate) use prove::prove;
+#[cfg(test)]
+pub(crate) use tests::Given;
 pub(crate) use verify::verify;
+
+/// The fractions to be summed up.
+pub(crate) trait Leaves: Sync {
+    /// All numerators.
+    fn numerators(&self) -> &[F];
+    /// Denominator `i`.
+    fn denominator(&self, i: usize) -> EF;
+    /// The denominators from pack `first` on.
+    fn denominators(&self, first: usize, out: &mut [Pack]) {
+        for (i, out) in out.iter_mut().enumerate() {
+            let all: [EF; WIDTH] =
+                std::array::from_fn(|l| self.denominator((first + i) * WIDTH + l));
+            *out = packed::pack(&all)[0];
+        }
+    }
+}
 
 /// What is left to show: the multilinear extensions of the leaves at one point.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,13 +3,13 @@
 use p3_field::{Field, PrimeCharacteristicRing};
 
 use super::{
-    Children, LAYER, LeafClaim, ROOT, ROUND,
+    Children, LAYER, LeafClaim, Leaves, ROOT, ROUND,
     layer::{Eq, Layer},
-    memory::Spare,
+    memory::zeros,
     scalar::{Fractions, Tables},
 };
 use crate::{
-    field::{EF, F},
+    field::{DEGREE, EF, F},
     mle::eq_table,
     transcript::{Channel, Sender},
 };
@@ -20,52 +20,17 @@ enum AnyLayer<'a> {
     Scalar(Fractions),
 }
 
-impl AnyLayer<'_> {
-    fn size(&self) -> usize {
-        match self {
-            Self::Packed(l) => l.size(),
-            Self::Scalar(f) => f.p.len(),
-        }
-    }
-
-    fn add_pairs(&self) -> AnyLayer<'static> {
-        match self {
-            Self::Packed(l) if l.size() > Layer::MIN => AnyLayer::Packed(l.add_pairs()),
-            Self::Packed(l) => AnyLayer::Scalar(l.unpack().add_pairs()),
-            Self::Scalar(f) => AnyLayer::Scalar(f.add_pairs()),
-        }
-    }
+/// The claim so far, and its point.
+#[derive(Default)]
+struct State {
+    point: Vec<EF>,
+    claim: [EF; 2],
 }
 
-/// Sends the root and all layers and returns the claim about the leaves. Takes the denominators, see the module for the memory needed. The proof is accepted when the fractions
-/// add up to zero and no denominator is zero.
-///
-/// # Panics
-/// When the lengths differ or are not a power of two that is at least 2.
-pub(crate) fn prove(numerators: &[F], denominators: Vec<EF>, sender: &mut Sender<'_>) -> LeafClaim {
-    let size = numerators.len();
-    assert_eq!(size, denominators.len());
-    assert!(size.is_power_of_two() && size > 1);
-    let leaves = if size >= Layer::MIN {
-        AnyLayer::Packed(Layer::leaves(numerators, denominators))
-    } else {
-        AnyLayer::Scalar(Fractions {
-            p: numerators.iter().map(|v| EF::from(*v)).collect(),
-            q: denominators,
-        })
-    };
-    let mut layers = vec![leaves];
-    while let Some(last) = layers.last()
-        && last.size() > 2
-    {
-        layers.push(last.add_pairs());
-    }
-
-    let mut point = Vec::new();
-    let mut claim = [EF::ZERO; 2];
-    let mut spare = Spare::default();
-    while let Some(layer) = layers.pop() {
-        let children = if point.is_empty() {
+impl State {
+    /// Sends a layer, the root first.
+    fn step<'a>(&mut self, layer: AnyLayer<'a>, spare: &mut &'a mut [F], sender: &mut Sender<'_>) {
+        let children = if self.point.is_empty() {
             let children = match layer {
                 AnyLayer::Scalar(f) => f.children(0, 1),
                 AnyLayer::Packed(l) => l.unpack().children(0, 1),
@@ -73,19 +38,86 @@ pub(crate) fn prove(numerators: &[F], denominators: Vec<EF>, sender: &mut Sender
             sender.send(ROOT, &children.message());
             children
         } else {
-            let (children, next) = sumcheck(layer, &point, claim, &mut spare, sender);
+            let (children, next) = sumcheck(layer, &self.point, self.claim, spare, sender);
             sender.send(LAYER, &children.message());
-            point = next;
+            self.point = next;
             children
         };
         let mu = sender.transcript().challenge();
-        claim = children.at(mu);
-        point.push(mu);
+        self.claim = children.at(mu);
+        self.point.push(mu);
+    }
+
+    /// Sends layers of which the last is the root.
+    fn steps<'a>(&mut self, mut layers: Vec<AnyLayer<'a>>, sender: &mut Sender<'_>) {
+        while let Some(layer) = layers.pop() {
+            self.step(layer, &mut &mut [][..], sender);
+        }
+    }
+}
+
+/// A layer and all above it.
+fn scalar(first: Fractions) -> Vec<AnyLayer<'static>> {
+    let mut layers = vec![first];
+    while let Some(last) = layers.last()
+        && last.p.len() > 2
+    {
+        layers.push(last.add_pairs());
+    }
+    layers.into_iter().map(AnyLayer::Scalar).collect()
+}
+
+/// A layer and all above it, whose numerators and denominators lie in `rest`.
+fn packed<'a>(first: Layer<'a>, mut rest: &'a mut [F]) -> Vec<AnyLayer<'a>> {
+    let mut layers = vec![first];
+    let top = loop {
+        let last = &layers[layers.len() - 1];
+        if last.size() <= Layer::MIN {
+            break last.unpack().add_pairs();
+        }
+        let len = last.size() / 2 * DEGREE;
+        let (p, after) = rest.split_at_mut(len);
+        let (q, after) = after.split_at_mut(len);
+        rest = after;
+        let next = last.add_pairs(p, q);
+        layers.push(next);
+    };
+    let packed = layers.into_iter().map(AnyLayer::Packed);
+    packed.chain(scalar(top)).collect()
+}
+
+/// Sends the root and all layers and returns the claim about the leaves. See the module for the memory needed. The proof is accepted when the fractions add up to zero and no denominator
+/// is zero.
+///
+/// # Panics
+/// When the number of leaves is not a power of two that is at least 2.
+pub(crate) fn prove(leaves: &impl Leaves, sender: &mut Sender<'_>) -> LeafClaim {
+    let size = leaves.numerators().len();
+    assert!(size.is_power_of_two() && size > 1);
+    let mut state = State::default();
+    if size < 4 * Layer::MIN {
+        let first = Fractions {
+            p: leaves.numerators().iter().map(|v| EF::from(*v)).collect(),
+            q: (0..size).map(|i| leaves.denominator(i)).collect(),
+        };
+        state.steps(scalar(first), sender);
+    } else {
+        let mut space = zeros(DEGREE * size);
+        let mut spare = zeros(DEGREE * size / 2);
+        let (p, rest) = space.split_at_mut(DEGREE * size / 4);
+        let (q, rest) = rest.split_at_mut(DEGREE * size / 4);
+        let layers = packed(Layer::second(leaves, p, q), rest);
+        state.steps(layers, sender);
+        let (p, q) = space.split_at_mut(DEGREE * size / 2);
+        let layer = AnyLayer::Packed(Layer::above(leaves, p, q));
+        state.step(layer, &mut &mut [][..], sender);
+        let layer = AnyLayer::Packed(Layer::leaves(leaves, &mut space));
+        state.step(layer, &mut &mut spare[..], sender);
     }
     LeafClaim {
-        point,
-        numerator: claim[0],
-        denominator: claim[1],
+        point: state.point,
+        numerator: state.claim[0],
+        denominator: state.claim[1],
     }
 }
 
@@ -119,11 +151,11 @@ impl Rounds<'_, '_> {
 }
 
 /// The sumcheck of one layer: its values at the end, and where.
-fn sumcheck(
-    layer: AnyLayer<'_>,
+fn sumcheck<'a>(
+    layer: AnyLayer<'a>,
     point: &[EF],
     [p, q]: [EF; 2],
-    spare: &mut Spare,
+    spare: &mut &'a mut [F],
     sender: &mut Sender<'_>,
 ) -> (Children, Vec<EF>) {
     let lambda = sender.transcript().challenge();
@@ -154,11 +186,11 @@ fn sumcheck(
 }
 
 /// The rounds on whole packs.
-fn packed_rounds(
-    layer: Layer<'_>,
+fn packed_rounds<'a>(
+    layer: Layer<'a>,
     lambda: EF,
     rounds: &mut Rounds<'_, '_>,
-    spare: &mut Spare,
+    spare: &mut &'a mut [F],
 ) -> Tables {
     let mut tables = layer.into_tables();
     let mut eq = Eq::new(&rounds.point[..rounds.point.len() - 1]);
@@ -168,7 +200,7 @@ fn packed_rounds(
         eq.shrink();
         rho = rounds.step(tables.fold_and_evaluate(&eq, rho, mix.take(), spare));
     }
-    let mut tables = tables.unpack(spare);
+    let mut tables = tables.unpack();
     if mix.is_some() {
         tables.mix(lambda);
     }
