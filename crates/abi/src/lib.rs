@@ -40,7 +40,10 @@ pub use errors::IErrors;
 pub use models::IModels;
 pub use parameters::IParameters;
 pub use pools::IPools;
-pub use proof::{CLAIM_CONTEXT, CLAIM_CONTEXT_BYTES, MAX_PROOF_BYTES, claim_context, zk_evidence};
+pub use proof::{
+    CLAIM_CONTEXT, CLAIM_CONTEXT_BYTES, MAX_PROOF_BYTES, MAX_PROOF_KEY, MAX_PROOF_KEY_AT_ONCE,
+    PROOF_KEY_PART, claim_context, proof_key_parts, zk_evidence,
+};
 pub use receipt::{RECEIPT_TYPE, RECEIPT_WORDS, Receipt, ReceiptWordError};
 pub use staking::IStaking;
 pub use usd::IUsd;

@@ -39,12 +39,14 @@ alloy_sol_types::sol! {
         }
         /// What proofs about a model are checked with. Times are chain milliseconds.
         struct ProofKey {
-            /// 0 if no key is set.
+            /// 0 if no key is set or announced.
             bytes32 keyId;
-            /// The key's canonical bytes.
-            bytes key;
+            /// Bytes of the key; `proofKeyBytes` gives them.
+            uint32 length;
+            /// Parts that were not uploaded yet, of an announced key. Until they are here, it does not count and `setAt` is 0.
+            uint32 missing;
             uint64 setAt;
-            /// Not usable before.
+            /// Not usable before; 0 while parts are missing.
             uint64 usableFrom;
             /// Bonded operators that made the key again from the weights and found it equal; so many are needed.
             uint32 attesters;
@@ -78,6 +80,8 @@ alloy_sol_types::sol! {
         event UriChanged(bytes32 indexed modelId, string uri);
         event CommissionChanged(bytes32 indexed lineage, uint16 commissionBps, uint64 from);
         event MakerChanged(bytes32 indexed lineage, address indexed maker);
+        event ProofKeyAnnounced(bytes32 indexed modelId, bytes32 indexed keyId, uint32 length, uint32 parts);
+        event ProofKeyPartAdded(bytes32 indexed modelId, bytes32 indexed keyId, uint32 index, uint32 missing);
         event ProofKeySet(bytes32 indexed modelId, bytes32 indexed keyId, uint64 usableFrom);
         event ProofKeyAttested(bytes32 indexed modelId, bytes32 indexed keyId, address indexed operator, uint32 attesters);
 
@@ -92,6 +96,13 @@ alloy_sol_types::sol! {
         error CommissionStep(uint16 have, uint16 want, uint16 maxStep);
         error ProofKeyTooLong(uint256 length, uint256 limit);
         error ProofKeyRefused(string reason);
+        /// A key of so many bytes has another number of parts.
+        error ProofKeyParts(uint32 length, uint256 have, uint256 want);
+        /// A part of another length (`have`, `want` are lengths), or of other bytes (they are hashes), than was announced.
+        error ProofKeyPartLength(uint32 index, uint256 have, uint256 want);
+        error ProofKeyPartHash(uint32 index, bytes32 have, bytes32 want);
+        error ProofKeyPartKnown(bytes32 keyId, uint32 index);
+        error ProofKeyIncomplete(bytes32 modelId, bytes32 keyId, uint32 missing);
         /// The key belongs to another model.
         error ProofKeyModel(bytes32 have, bytes32 want);
         /// A usable key is never replaced.
@@ -108,9 +119,14 @@ alloy_sol_types::sol! {
         function setUri(bytes32 modelId, string memory uri) external;
         function setCommission(bytes32 lineage, uint16 commissionBps) external;
         function setMaker(bytes32 lineage, address maker) external;
-        /// Sets the model's proof key; its maker only, and only until a key is usable. A new key takes the place of one that is not
-        /// usable yet; its notice begins anew and it has no attesters.
+        /// Sets the model's proof key, of at most 131,072 bytes; its maker only, and only until a key is usable. A new key takes the place
+        /// of one that is not usable yet; its notice begins anew and it has no attesters.
         function setProofKey(bytes32 modelId, bytes memory key) external returns (bytes32 keyId);
+        /// The same for a key of any length, which is uploaded afterwards: all parts but the last have 65,536 bytes, `hashes` are their
+        /// keccak256 in order. The former key, if it is not usable, is dropped with its parts.
+        function announceProofKey(bytes32 modelId, bytes32 keyId, uint32 length, bytes32[] memory hashes) external;
+        /// Uploads a part of the announced key; anyone, in any order. With the last one the key is checked and set, and its notice begins.
+        function addProofKeyPart(bytes32 modelId, bytes32 keyId, uint32 index, bytes memory part) external returns (uint32 missing);
         /// Says that the caller, a bonded operator, made this key from the model's weights. Once for each key.
         function attestProofKey(bytes32 modelId, bytes32 keyId) external;
 
@@ -124,6 +140,10 @@ alloy_sol_types::sol! {
         /// Version `number` (from 1) of a lineage.
         function versionOf(bytes32 id, uint32 number) external view returns (bytes32 modelId);
         function proofKey(bytes32 modelId) external view returns (ProofKey memory);
+        /// Bytes of the model's key from `offset` on: `count`, or less at its end; at most 131,072.
+        function proofKeyBytes(bytes32 modelId, uint256 offset, uint256 count) external view returns (bytes memory);
+        /// Hashes of the key's parts, and which of them are here.
+        function proofKeyParts(bytes32 modelId) external view returns (bytes32[] memory hashes, bool[] memory here);
         function hasAttested(bytes32 modelId, bytes32 keyId, address operator) external view returns (bool);
         /// Checks a proof under the usable key of the model that it names. A proof that is refused is an answer (`ok` false), not a
         /// revert; calls whose proof is too long revert.

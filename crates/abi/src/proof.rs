@@ -9,6 +9,18 @@ pub const CLAIM_CONTEXT_BYTES: usize = CLAIM_CONTEXT.len() + 8 + 32;
 /// Longest proof that the chain reads: with its call it fits a transaction of 1 MiB.
 pub const MAX_PROOF_BYTES: usize = 1024 * 1024 - 4096;
 
+/// Longest part of a proof key, bytes; every part but the last is so long.
+pub const PROOF_KEY_PART: usize = 65_536;
+/// Longest proof key that is set in one call, bytes.
+pub const MAX_PROOF_KEY_AT_ONCE: usize = 2 * PROOF_KEY_PART;
+/// Longest proof key, bytes: a proof of [`MAX_PROOF_BYTES`] under it is checked within the gas of one block.
+pub const MAX_PROOF_KEY: usize = 96 * PROOF_KEY_PART;
+
+/// Parts of a proof key in their order, as they are uploaded.
+pub fn proof_key_parts(key: &[u8]) -> impl ExactSizeIterator<Item = &[u8]> {
+    key.chunks(PROOF_KEY_PART)
+}
+
 /// Context of a proof that answers a claim: [`CLAIM_CONTEXT`], chain id (big endian), body id of the receipt.
 ///
 /// The body id binds every field of the receipt but its evidence hash; see [`crate::Receipt::body_id`].

@@ -1,11 +1,12 @@
 //! `assay_storage::Storage` over the EVM journal, with Ethereum's prices.
 
-use alloy_primitives::{Address, Log, LogData, U256};
+use alloy_primitives::{Address, Bytes, Log, LogData, U256};
 use assay_storage::{Env, Storage, StorageError};
 use revm::context_interface::cfg::GasParams;
 use revm::context_interface::journaled_state::{JournalCheckpoint, TransferError};
 use revm::context_interface::{Cfg, ContextTr, JournalTr};
 use revm::interpreter::Gas;
+use revm::state::Bytecode;
 
 /// Gas of a native transfer by a module (specification chain.md section 7.2).
 const TRANSFER_GAS: u64 = 9_000;
@@ -13,6 +14,14 @@ const TRANSFER_GAS: u64 = 9_000;
 const TRANSIENT_GAS: u64 = 100;
 /// Gas of a log and of each of its topics (yellow paper, appendix G).
 const LOG_GAS: u64 = 375;
+/// Gas of bytes kept as code: those of `CREATE` and of a byte of its code (yellow paper, appendix G); taking them away is a write.
+const BLOB_GAS: u64 = 32_000;
+const BLOB_BYTE_GAS: u64 = 200;
+const BLOB_CLEAR_GAS: u64 = 5_000;
+/// Gas of a word that is copied from code, as `EXTCODECOPY`.
+const COPY_GAS: u64 = 3;
+/// First byte of such code, `INVALID`: a call of it fails.
+const BLOB_MARK: u8 = 0xFE;
 
 /// A module's access to the state during one call.
 pub(crate) struct JournalStorage<'a, CTX> {
@@ -56,6 +65,22 @@ impl<'a, CTX: ContextTr> JournalStorage<'a, CTX> {
             return Err(StorageError::OutOfGas);
         }
         Ok(())
+    }
+
+    /// Loads an account with its code, and pays for its first use in the transaction.
+    fn load_blob(&mut self, address: Address) -> Result<Bytes, StorageError> {
+        self.pay(self.prices.warm_storage_read_cost())?;
+        let account = self
+            .context
+            .journal_mut()
+            .load_account_with_code(address)
+            .map_err(fatal)?;
+        let code = account.data.info.code.as_ref();
+        let code = code.map(Bytecode::original_bytes).unwrap_or_default();
+        if account.is_cold {
+            self.pay(self.prices.cold_account_additional_cost())?;
+        }
+        Ok(code)
     }
 
     /// The journal wants an account in memory before it touches its storage; nothing is charged for that, as
@@ -118,6 +143,35 @@ impl<CTX: ContextTr> Storage for JournalStorage<'_, CTX> {
         self.refuse_static()?;
         self.pay(TRANSIENT_GAS)?;
         self.context.journal_mut().tstore(address, slot, value);
+        Ok(())
+    }
+
+    fn blob(&mut self, address: Address) -> Result<Bytes, StorageError> {
+        let code = self.load_blob(address)?;
+        let words = (code.len() as u64).div_ceil(32);
+        self.pay(words.saturating_mul(COPY_GAS))?;
+        match code.split_first() {
+            Some((&BLOB_MARK, _)) => Ok(code.slice(1..)),
+            _ => Ok(Bytes::new()),
+        }
+    }
+
+    fn put_blob(&mut self, address: Address, bytes: &[u8]) -> Result<(), StorageError> {
+        self.refuse_static()?;
+        if bytes.is_empty() {
+            self.pay(BLOB_CLEAR_GAS)?;
+        } else {
+            let kept = (bytes.len() as u64).saturating_mul(BLOB_BYTE_GAS);
+            self.pay(BLOB_GAS.saturating_add(kept))?;
+        }
+        // Loaded with its code: undoing the write brings the former code back.
+        self.load_blob(address)?;
+        let code = if bytes.is_empty() {
+            Bytecode::default()
+        } else {
+            Bytecode::new_legacy([&[BLOB_MARK], bytes].concat().into())
+        };
+        self.context.journal_mut().set_code(address, code);
         Ok(())
     }
 

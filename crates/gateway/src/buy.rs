@@ -34,7 +34,7 @@ pub(crate) enum Wanted {
 }
 
 impl Wanted {
-    const fn tier(self) -> Tier {
+    pub(crate) const fn tier(self) -> Tier {
         match self {
             Self::Optimistic => Tier::Optimistic,
             Self::Proven(_) => Tier::Zk,
@@ -107,10 +107,7 @@ impl Shared {
         tier: Tier,
     ) -> Result<Bought, HttpError> {
         let (fee, mut operators) = self.offers(account, model, 1)?;
-        let want = match tier {
-            Tier::Zk => Wanted::Proven(self.evidence(model)?),
-            _ => Wanted::Optimistic,
-        };
+        let want = self.wanted(model, tier)?;
         let mut faults = Vec::new();
         while !operators.is_empty() {
             for operator in &operators {
@@ -131,6 +128,14 @@ impl Shared {
                     .newcomers(&self.client, &self.agent, model.model_id(), &asked)?;
         }
         Err(none_left(&faults))
+    }
+
+    /// What a receipt of this tier has to name; of tier zk the model needs a usable key.
+    pub(crate) fn wanted(&self, model: &dyn ModelCodec, tier: Tier) -> Result<Wanted, HttpError> {
+        Ok(match tier {
+            Tier::Zk => Wanted::Proven(self.evidence(model)?),
+            _ => Wanted::Optimistic,
+        })
     }
 
     fn check_balance(&self, account: &Account, fee: u128) -> Result<(), HttpError> {

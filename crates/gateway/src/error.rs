@@ -166,6 +166,14 @@ pub enum HttpError {
 }
 
 impl HttpError {
+    /// Answers that have no proof.
+    pub(crate) fn not_provable(reason: impl std::fmt::Display) -> Self {
+        Self::Proof {
+            why: ProofRefusal::NotProvable,
+            message: format!("this answer can't be proven: {reason}"),
+        }
+    }
+
     pub(crate) fn invalid(param: &'static str, message: impl Into<String>) -> Self {
         Self::Invalid {
             message: message.into(),

@@ -106,12 +106,7 @@ async fn around(State(shared): App, request: Request, next: Next) -> Response {
         None => "other",
     };
     let headers = request.headers();
-    let checked = check_host(&shared, headers)
-        .and_then(|()| check_origin(&shared, headers))
-        .and_then(|()| match path {
-            "chat" | "completions" | "responses" => proofs::only_optimistic(headers),
-            _ => Ok(()),
-        });
+    let checked = check_host(&shared, headers).and_then(|()| check_origin(&shared, headers));
     let response = match checked {
         Ok(()) => next.run(request).await,
         Err(error) => error.into_response(),

@@ -47,17 +47,6 @@ pub(crate) fn tier_of(
     }
 }
 
-/// Endpoints whose answers are not proven refuse a call that asks for it.
-pub(crate) fn only_optimistic(headers: &HeaderMap) -> Result<(), HttpError> {
-    match tier_of(headers, None)? {
-        Tier::Optimistic => Ok(()),
-        other => Err(HttpError::invalid(
-            "tier",
-            format!("answers of this endpoint are not sold as `{other}`"),
-        )),
-    }
-}
-
 impl Shared {
     /// Evidence that a receipt of tier zk must name: of the model's registered key, which has to be usable.
     pub(crate) fn evidence(&self, model: &dyn ModelCodec) -> Result<B256, HttpError> {

@@ -55,7 +55,9 @@ pub use arbiter::{Arbiter, Case, ModelInfo, RunSize, SegmentInfo, Verdict};
 pub use error::{Fault, Ruling};
 pub use genesis::GenesisParams;
 pub use parameters::Params;
-pub use verifier::{AnswerCase, KeyInfo, NoProofs, ProofFault, ProofStatement, ProofVerifier};
+pub use verifier::{
+    AnswerCase, KeyInfo, NoProofs, ProofFault, ProofStatement, ProofVerifier, StoredKey,
+};
 
 /// One call frame into a module.
 #[derive(Clone, Copy, Debug)]

@@ -1,7 +1,5 @@
 //! What modules ask of whoever can check proofs.
 
-use std::ops::Range;
-
 use alloy_primitives::B256;
 
 use crate::RunSize;
@@ -13,8 +11,17 @@ pub struct KeyInfo {
     pub key_id: B256,
     /// Model that the key claims to belong to.
     pub model_id: B256,
-    /// Where in the key's bytes the structure lies. Modules compare it with the registered one and store it once.
-    pub structure: Range<usize>,
+    /// Canonical bytes of the structure that the key is for; modules compare it with the registered one.
+    pub structure: Vec<u8>,
+}
+
+/// A key that was accepted by [`ProofVerifier::inspect_key`].
+#[derive(Clone, Copy, Debug)]
+pub struct StoredKey<'a> {
+    /// Its id, which stands for its bytes: a verifier may remember what it read under it.
+    pub key_id: B256,
+    /// Its canonical bytes.
+    pub bytes: &'a [u8],
 }
 
 /// Statement of a proof, read but not verified.
@@ -41,8 +48,8 @@ pub struct ProofStatement {
 /// An answer to be proven, as its receipt commits to it.
 #[derive(Clone, Copy, Debug)]
 pub struct AnswerCase<'a> {
-    /// Canonical bytes of the model's key.
-    pub key: &'a [u8],
+    /// The model's key.
+    pub key: StoredKey<'a>,
     /// The proof.
     pub proof: &'a [u8],
     /// Size of the run.
@@ -76,13 +83,16 @@ pub enum ProofFault {
 /// Checking of proofs, handed in by the node.
 ///
 /// As with [`crate::Arbiter`]: called in block execution with bytes from strangers; pure, free of panics, bounded in time and
-/// memory by the lengths of its arguments. Keys passed to anything but [`inspect_key`](Self::inspect_key) have been accepted by it.
+/// memory by the lengths of its arguments.
 pub trait ProofVerifier: Send + Sync {
     /// Decodes a key.
     ///
     /// # Errors
     /// The reason; it becomes `ProofKeyRefused(reason)`.
     fn inspect_key(&self, key: &[u8]) -> Result<KeyInfo, String>;
+
+    /// Gas of [`inspect_key`](Self::inspect_key) for a key of so many bytes under a model whose structure has so many.
+    fn inspect_gas(&self, key: usize, structure: usize) -> u64;
 
     /// Reads a proof's statement; cheap.
     ///
@@ -94,7 +104,7 @@ pub trait ProofVerifier: Send + Sync {
     ///
     /// # Errors
     /// Why it is not valid.
-    fn verify(&self, key: &[u8], proof: &[u8]) -> Result<u32, String>;
+    fn verify(&self, key: StoredKey<'_>, proof: &[u8]) -> Result<u32, String>;
 
     /// Checks that a proof of one run is about this answer, then verifies it; returns bits of soundness.
     ///
@@ -103,7 +113,7 @@ pub trait ProofVerifier: Send + Sync {
     fn answers(&self, case: &AnswerCase<'_>) -> Result<u32, ProofFault>;
 
     /// Gas of [`verify`](Self::verify) and [`answers`](Self::answers), charged before either runs.
-    fn gas(&self, key: &[u8], proof: &[u8]) -> u64;
+    fn gas(&self, key: StoredKey<'_>, proof: &[u8]) -> u64;
 }
 
 /// Refuses every key and every proof: for networks without a verifier.
@@ -117,11 +127,15 @@ impl ProofVerifier for NoProofs {
         Err(NONE.to_string())
     }
 
+    fn inspect_gas(&self, _: usize, _: usize) -> u64 {
+        0
+    }
+
     fn statement(&self, _: &[u8]) -> Result<ProofStatement, String> {
         Err(NONE.to_string())
     }
 
-    fn verify(&self, _: &[u8], _: &[u8]) -> Result<u32, String> {
+    fn verify(&self, _: StoredKey<'_>, _: &[u8]) -> Result<u32, String> {
         Err(NONE.to_string())
     }
 
@@ -129,7 +143,7 @@ impl ProofVerifier for NoProofs {
         Err(ProofFault::Refused(NONE.to_string()))
     }
 
-    fn gas(&self, _: &[u8], _: &[u8]) -> u64 {
+    fn gas(&self, _: StoredKey<'_>, _: &[u8]) -> u64 {
         0
     }
 }

@@ -73,7 +73,7 @@ impl NodeConfig {
             }),
             pool: PoolLimits::default(),
             arbiter,
-            proofs: Arc::new(GraphProofs),
+            proofs: Arc::new(GraphProofs::default()),
             check_invariants: false,
         }
     }

@@ -1,6 +1,7 @@
 //! The proof system as the modules' verifier: adapts [`assay_proof`] to bytes, receipts and gas.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use alloy_primitives::{B256, U256, keccak256};
 use assay_graph::{
@@ -8,37 +9,98 @@ use assay_graph::{
     sampling::Sampling,
     trace::{input_commit, output_commit},
 };
-use assay_modules::{AnswerCase, KeyInfo, ProofFault, ProofStatement, ProofVerifier};
+use assay_modules::{AnswerCase, KeyInfo, ProofFault, ProofStatement, ProofVerifier, StoredKey};
 use assay_proof::{Key, Mode, Proof, Run, Statement, verify};
 
 use crate::arbiter::extent;
 
 /// Gas of each run of a verified proof beyond its bytes. Prices here: 25 gas per microsecond measured (docs/chain.md, "Gas of a proof"), rounded up.
 const GAS_PER_RUN: u64 = 25_000;
-/// Gas per byte of the key and run: decoding, hashing, planning, values of public polynomials.
+/// Gas per byte of the key and run: planning, values of public polynomials and of tables, and decoding where the key is not remembered.
 const GAS_PER_KEY_BYTE: u64 = 16;
+/// The same for bytes beyond the first [`STRUCTURE`], which are values of tables.
+const GAS_PER_TABLE_BYTE: u64 = 6;
+/// Bytes of a key that are charged as structure.
+const STRUCTURE: usize = 65_536;
 /// Gas per byte of the proof: hashing, folding, and values of the input's and output's polynomials.
 const GAS_PER_PROOF_BYTE: u64 = 2;
+/// Gas of inspecting a key, per byte of its structure and of the rest.
+const INSPECT_GAS_PER_STRUCTURE_BYTE: u64 = 100;
+const INSPECT_GAS_PER_BYTE: u64 = 2;
+/// Most keys, and bytes of their encodings, that are remembered decoded.
+const KEPT_KEYS: usize = 64;
+const KEPT_BYTES: usize = 16 << 20;
 
-/// Checks proofs by `assay_proof`. Stateless.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct GraphProofs;
+/// Checks proofs by `assay_proof`. Remembers the keys it used last, which changes nothing but time.
+#[derive(Debug, Default)]
+pub struct GraphProofs {
+    /// The one that was used last at the end.
+    kept: Mutex<Vec<Kept>>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    key_id: B256,
+    bytes: usize,
+    key: Arc<Key>,
+}
+
+impl GraphProofs {
+    /// The decoded key: remembered by its id, which its bytes hash to.
+    fn key(&self, stored: StoredKey<'_>) -> Result<Arc<Key>, String> {
+        let lock = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        {
+            let mut kept = lock();
+            if let Some(at) = kept.iter().position(|k| k.key_id == stored.key_id) {
+                let entry = kept.remove(at);
+                let key = Arc::clone(&entry.key);
+                kept.push(entry);
+                return Ok(key);
+            }
+        }
+        let key = guard(|| Key::decode(stored.bytes).map_err(|e| e.to_string()))?;
+        let key = Arc::new(key);
+        let bytes = stored.bytes.len();
+        let mut kept = lock();
+        while !kept.is_empty()
+            && (kept.len() >= KEPT_KEYS
+                || kept.iter().map(|k| k.bytes).sum::<usize>() + bytes > KEPT_BYTES)
+        {
+            kept.remove(0);
+        }
+        kept.push(Kept {
+            key_id: stored.key_id,
+            bytes,
+            key: Arc::clone(&key),
+        });
+        Ok(key)
+    }
+
+    fn check(&self, key: &Key, proof: &[u8]) -> Result<u32, String> {
+        guard(|| {
+            let proof = Proof::decode(proof).map_err(|e| e.to_string())?;
+            let verified = verify(key, &proof).map_err(|e| e.to_string())?;
+            Ok(verified.budget.bits())
+        })
+    }
+}
 
 impl ProofVerifier for GraphProofs {
     fn inspect_key(&self, bytes: &[u8]) -> Result<KeyInfo, String> {
         guard(|| {
             let key = Key::decode(bytes).map_err(|e| e.to_string())?;
-            // a decoded key is canonical, so its encoding begins with these fields
-            type Head<'a> = (u16, u16, [u8; 32], Vec<[u8; 32]>, &'a [u8]);
-            let (head, rest): (Head<'_>, &[u8]) =
-                postcard::take_from_bytes(bytes).map_err(|e| e.to_string())?;
-            let end = bytes.len().saturating_sub(rest.len());
             Ok(KeyInfo {
                 key_id: key.id().into(),
                 model_id: key.model_id().into(),
-                structure: end.saturating_sub(head.4.len())..end,
+                structure: key.structure().to_bytes(),
             })
         })
+    }
+
+    fn inspect_gas(&self, key: usize, structure: usize) -> u64 {
+        let gas = |bytes: usize, price: u64| (bytes as u64).saturating_mul(price);
+        gas(key, INSPECT_GAS_PER_BYTE)
+            .saturating_add(gas(structure.min(key), INSPECT_GAS_PER_STRUCTURE_BYTE))
     }
 
     fn statement(&self, proof: &[u8]) -> Result<ProofStatement, String> {
@@ -62,35 +124,29 @@ impl ProofVerifier for GraphProofs {
         })
     }
 
-    fn verify(&self, key: &[u8], proof: &[u8]) -> Result<u32, String> {
-        guard(|| {
-            let key = Key::decode(key).map_err(|e| e.to_string())?;
-            let proof = Proof::decode(proof).map_err(|e| e.to_string())?;
-            let verified = verify(&key, &proof).map_err(|e| e.to_string())?;
-            Ok(verified.budget.bits())
-        })
+    fn verify(&self, key: StoredKey<'_>, proof: &[u8]) -> Result<u32, String> {
+        self.check(&*self.key(key)?, proof)
     }
 
     fn answers(&self, case: &AnswerCase<'_>) -> Result<u32, ProofFault> {
-        let refused = |e: &dyn ToString| ProofFault::Refused(e.to_string());
-        let structure = self
-            .inspect_key(case.key)
-            .map_err(ProofFault::Refused)?
-            .structure;
-        let structure = case.key.get(structure).unwrap_or_default();
-        let structure = Structure::from_bytes(structure).map_err(|e| refused(&e))?;
-        let (statement, _) = Statement::decode(case.proof).map_err(|e| refused(&e))?;
-        check_run(&structure, &statement, case)?;
-        self.verify(case.key, case.proof)
-            .map_err(ProofFault::Refused)
+        let key = self.key(case.key).map_err(ProofFault::Refused)?;
+        let (statement, _) =
+            Statement::decode(case.proof).map_err(|e| ProofFault::Refused(e.to_string()))?;
+        check_run(key.structure(), &statement, case)?;
+        self.check(&key, case.proof).map_err(ProofFault::Refused)
     }
 
-    fn gas(&self, key: &[u8], proof: &[u8]) -> u64 {
+    fn gas(&self, key: StoredKey<'_>, proof: &[u8]) -> u64 {
         let bytes = |n: usize, price: u64| (n as u64).saturating_mul(price);
         let runs = Statement::decode(proof).map_or(1, |(s, _)| s.runs.len() as u64);
+        let structure = key.bytes.len().min(STRUCTURE);
         GAS_PER_RUN
-            .saturating_add(bytes(key.len(), GAS_PER_KEY_BYTE))
+            .saturating_add(bytes(structure, GAS_PER_KEY_BYTE))
             .saturating_mul(runs)
+            .saturating_add(bytes(
+                key.bytes.len().saturating_sub(structure),
+                GAS_PER_TABLE_BYTE,
+            ))
             .saturating_add(bytes(proof.len(), GAS_PER_PROOF_BYTE))
     }
 }

@@ -13,7 +13,7 @@ use crate::language::{LanguageModel, MAX_ALTERNATIVES, MaskSource, Prompt, token
 use crate::ledger::LineTip;
 use crate::model::ModelRunner;
 use crate::operator::Shared;
-use crate::prover::NoProof;
+use crate::prover::{NoProof, provable};
 use crate::{OperatorError, Refusal};
 
 /// A question as it arrives.
@@ -128,6 +128,14 @@ impl Shared {
         match tier_of(request) {
             Some(Tier::Zk) => {
                 self.zk_key(question.model_id)?;
+                let sampling = question.sampling.as_ref().map(|s| Sampling::decode(s));
+                // bytes that are no statement are refused below, in its own words
+                if let Some(Ok(sampling)) = sampling {
+                    provable(&sampling).map_err(|reason| Refusal::NotProvable {
+                        model_id: question.model_id,
+                        reason: reason.into(),
+                    })?;
+                }
                 let limit = self.config.proofs.queue;
                 if let Err(NoProof::Full { waiting, limit }) = self.prover.room(limit) {
                     return Err(Refusal::Busy { waiting, limit });

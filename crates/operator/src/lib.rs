@@ -45,4 +45,5 @@ pub use language::{
 pub use ledger::{Job, JobState, Ledger, ProofState};
 pub use model::{Execution, HonestModel, ModelRunner, block_bytes, input_tensor};
 pub use operator::{Operator, Running};
+pub use prover::provable;
 pub use wal::WriteAheadLog;

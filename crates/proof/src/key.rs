@@ -93,6 +93,11 @@ impl Key {
         blake3::derive_key("assay proof key v1", &self.encode())
     }
 
+    /// The structure of the graphs that the key is for.
+    pub fn structure(&self) -> &Structure {
+        &self.structure
+    }
+
     /// The model that the key claims to belong to. That it does is known from a registry, or by making the key again from the model.
     pub fn model_id(&self) -> [u8; 32] {
         self.model_id

@@ -44,7 +44,7 @@ mod memory;
 mod slot;
 mod word;
 
-use alloy_primitives::{Address, B256, LogData, U256};
+use alloy_primitives::{Address, B256, Bytes, LogData, U256};
 
 pub use bytes::BytesLike;
 pub use collections::{List, Queue, Set};
@@ -109,6 +109,17 @@ pub trait Storage {
     /// # Errors
     /// `OutOfGas`, `Static`, `Fatal`.
     fn tstore(&mut self, address: Address, slot: U256, value: U256) -> Result<(), StorageError>;
+    /// Reads what [`put_blob`](Self::put_blob) keeps at an address; empty if nothing.
+    ///
+    /// # Errors
+    /// `OutOfGas`, `Fatal`.
+    fn blob(&mut self, address: Address) -> Result<Bytes, StorageError>;
+    /// Keeps bytes outside of slots, as the code of an account of their own that no call can run; empty bytes remove it. For what is
+    /// long and written once: the state's root holds a hash of it. The address must be one that nobody has a key for.
+    ///
+    /// # Errors
+    /// `OutOfGas`, `Static`, `Fatal`.
+    fn put_blob(&mut self, address: Address, bytes: &[u8]) -> Result<(), StorageError>;
     /// Appends a log of `address`.
     ///
     /// # Errors

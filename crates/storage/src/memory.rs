@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use alloy_primitives::{Address, LogData, U256};
+use alloy_primitives::{Address, Bytes, LogData, U256};
 
 use crate::{Env, Storage, StorageError};
 
@@ -11,6 +11,7 @@ struct State {
     slots: BTreeMap<(Address, U256), U256>,
     transient: BTreeMap<(Address, U256), U256>,
     balances: BTreeMap<Address, U256>,
+    blobs: BTreeMap<Address, Bytes>,
     logs: Vec<(Address, LogData)>,
 }
 
@@ -68,6 +69,11 @@ impl MemoryStorage {
         self.state.slots.iter()
     }
 
+    /// Bytes kept outside of slots, in order.
+    pub fn blobs(&self) -> impl Iterator<Item = (&Address, &Bytes)> {
+        self.state.blobs.iter()
+    }
+
     fn check_write(&self) -> Result<(), StorageError> {
         if self.is_static {
             Err(StorageError::Static)
@@ -113,6 +119,21 @@ impl Storage for MemoryStorage {
     fn tstore(&mut self, address: Address, slot: U256, value: U256) -> Result<(), StorageError> {
         self.check_write()?;
         put(&mut self.state.transient, (address, slot), value);
+        Ok(())
+    }
+
+    fn blob(&mut self, address: Address) -> Result<Bytes, StorageError> {
+        Ok(self.state.blobs.get(&address).cloned().unwrap_or_default())
+    }
+
+    fn put_blob(&mut self, address: Address, bytes: &[u8]) -> Result<(), StorageError> {
+        self.check_write()?;
+        if bytes.is_empty() {
+            self.state.blobs.remove(&address);
+        } else {
+            let bytes = Bytes::copy_from_slice(bytes);
+            self.state.blobs.insert(address, bytes);
+        }
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use alloy_primitives::{Address, B256};
 use assay_graph::Sampling;
-use assay_receipt::{Bundle, ReceiptSignature, Request, Salt, Tier, input_commit, line_id};
+use assay_receipt::{Bundle, ReceiptSignature, Request, Salt, input_commit, line_id};
 
 use super::upstream::{Ask, Done, Message, Token};
 use crate::buy::{Failure, Wanted, none_left, random_salt};
@@ -35,6 +35,8 @@ pub(crate) struct Order {
     pub(crate) grammar: Option<Arc<[u8]>>,
     /// Alternatives wanted with each token.
     pub(crate) logprobs: Option<u8>,
+    /// Evidence.
+    pub(crate) want: Wanted,
     /// Highest fee.
     pub(crate) fee: u128,
     /// Whom to ask, in order.
@@ -283,7 +285,7 @@ impl Shared {
                 max_out: order.sampling.max_out,
                 max_fee: order.fee,
                 value_at_risk: shared.config.value_at_risk,
-                tier_mask: Tier::Optimistic.mask(),
+                tier_mask: order.want.tier().mask(),
                 audit_ppm: shared.config.audit_ppm,
                 window: shared.config.window,
                 expiry: shared.client.chain_seconds()?.saturating_add(lifetime),
@@ -337,7 +339,7 @@ impl Shared {
                 signed.salt,
                 (&done.receipt, &done.signature),
                 &done.output,
-                Wanted::Optimistic,
+                order.want,
             );
             if let Err(failure) = checked {
                 return Ok(Err(failure.of_receipt(claim_id)));

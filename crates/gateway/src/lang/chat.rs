@@ -36,7 +36,7 @@ pub(crate) async fn handle(
     let place = shared.enter()?;
     let reader = Arc::clone(&shared);
     // Templates and tokenizers take their time for long conversations.
-    let call = blocking(move || read(&reader, account, &json_of(&body)?)).await?;
+    let call = blocking(move || read(&reader, account, &headers, &json_of(&body)?)).await?;
     let head = Head {
         id: output::name("chatcmpl-")?,
         created: output::now(),
@@ -49,7 +49,7 @@ pub(crate) async fn handle(
     if call.common.stream {
         let headers = vec![("assay-model", call.model.model_id().to_string())];
         let render = Chunks {
-            bill: Bill::new(call.prompt_tokens()),
+            bill: Bill::new(call.prompt_tokens(), call.common.tier),
             begun: vec![false; count],
             last: None,
             head,
@@ -62,10 +62,15 @@ pub(crate) async fn handle(
     Ok(whole(&head, &call, &wholes))
 }
 
-fn read(shared: &Shared, account: Account, body: &Map<String, Value>) -> Result<Call, HttpError> {
+fn read(
+    shared: &Shared,
+    account: Account,
+    headers: &HeaderMap,
+    body: &Map<String, Value>,
+) -> Result<Call, HttpError> {
     let model = params::model(shared, body)?;
     let language = params::language(model.as_ref())?;
-    let common = Common::read(shared, language, body)?;
+    let common = Common::read(shared, language, headers, body)?;
     refuse_unsupported(body)?;
     let tools = tools::read(body)?;
     let messages = messages::read(body)?;
@@ -152,7 +157,7 @@ fn logprobs_of(call: &Call, delta: &Delta) -> Value {
 }
 
 fn whole(head: &Head, call: &Call, wholes: &[Whole]) -> Response {
-    let mut bill = Bill::new(call.prompt_tokens());
+    let mut bill = Bill::new(call.prompt_tokens(), call.common.tier);
     let mut choices = Vec::new();
     for (index, one) in (0u32..).zip(wholes) {
         let Some((finish, sold)) = &one.end else {

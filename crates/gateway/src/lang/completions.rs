@@ -60,7 +60,7 @@ pub(crate) async fn handle(
     let body = body?;
     let place = shared.enter()?;
     let reader = Arc::clone(&shared);
-    let (call, echo) = blocking(move || read(&reader, account, &json_of(&body)?)).await?;
+    let (call, echo) = blocking(move || read(&reader, account, &headers, &json_of(&body)?)).await?;
     let head = Head {
         id: output::name("cmpl-")?,
         created: output::now(),
@@ -74,7 +74,7 @@ pub(crate) async fn handle(
     if call.common.stream {
         let headers = vec![("assay-model", call.model.model_id().to_string())];
         let render = Chunks {
-            bill: Bill::new(call.prompt_tokens()),
+            bill: Bill::new(call.prompt_tokens(), call.common.tier),
             begun: vec![false; count],
             offsets: vec![0; count],
             last: None,
@@ -91,11 +91,12 @@ pub(crate) async fn handle(
 fn read(
     shared: &Shared,
     account: Account,
+    headers: &HeaderMap,
     body: &Map<String, Value>,
 ) -> Result<(Call, Option<Vec<String>>), HttpError> {
     let model = params::model(shared, body)?;
     let language = params::language(model.as_ref())?;
-    let common = Common::read(shared, language, body)?;
+    let common = Common::read(shared, language, headers, body)?;
     if params::is_set(body, "suffix") {
         return Err(HttpError::invalid(
             "suffix",
@@ -226,7 +227,7 @@ fn logprobs_of(call: &Call, delta: &Delta, mut offset: usize) -> Value {
 }
 
 fn whole(head: &Head, call: &Call, wholes: &[Whole]) -> Response {
-    let mut bill = Bill::new(call.prompt_tokens());
+    let mut bill = Bill::new(call.prompt_tokens(), call.common.tier);
     let mut choices = Vec::new();
     for (index, one) in (0u32..).zip(wholes) {
         let Some((finish, sold)) = &one.end else {

@@ -1,6 +1,7 @@
 //! Parts of answers that several endpoints share: names, usage, probabilities, the `assay` object.
 
 use alloy_primitives::B256;
+use assay_receipt::Tier;
 use serde_json::{Value, json};
 
 use super::answer::Sold;
@@ -30,8 +31,10 @@ pub(crate) fn fingerprint(model: &dyn ModelCodec) -> String {
 }
 
 /// What an answer cost, and where its evidence is.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Bill {
+    /// Evidence of all answers.
+    pub(crate) tier: Tier,
     pub(crate) prompt_tokens: u64,
     pub(crate) completion_tokens: u64,
     fee: u128,
@@ -39,9 +42,10 @@ pub(crate) struct Bill {
 }
 
 impl Bill {
-    pub(crate) const fn new(prompt_tokens: u64) -> Self {
+    pub(crate) const fn new(prompt_tokens: u64, tier: Tier) -> Self {
         Self {
             prompt_tokens,
+            tier,
             completion_tokens: 0,
             fee: 0,
             receipts: Vec::new(),
@@ -76,7 +80,7 @@ impl Bill {
             "receipts": self.ids(),
             "model_id": model.model_id(),
             "fee": usd(self.fee),
-            "tier": "optimistic",
+            "tier": self.tier.name(),
             "seed": seed_value(seed),
         })
     }

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use assay_graph::Sampling;
+use assay_operator::provable;
+use assay_receipt::Tier;
 use assay_text::Grammar;
+use axum::http::HeaderMap;
 use serde_json::{Map, Value};
 
 use super::Language;
@@ -12,6 +15,7 @@ use super::numbers;
 use super::run::Choice;
 use super::shape::{Shape, Shaper};
 use crate::http::blocking;
+use crate::proofs::tier_of;
 use crate::server::Shared;
 use crate::{Account, HttpError, ModelCodec, ModelKind};
 
@@ -29,6 +33,8 @@ pub(crate) struct Common {
     /// Statement of the first choice, without its seed, its length and the root of masks.
     pub(crate) sampling: Sampling,
     pub(crate) seed: i128,
+    /// Evidence that is wanted.
+    pub(crate) tier: Tier,
     /// Choices for each prompt.
     pub(crate) n: u32,
     pub(crate) stops: Vec<String>,
@@ -111,6 +117,7 @@ impl Common {
     pub(crate) fn read(
         shared: &Shared,
         language: &Language,
+        headers: &HeaderMap,
         body: &Map<String, Value>,
     ) -> Result<Self, HttpError> {
         let most = i64::from(shared.config.max_choices);
@@ -140,6 +147,7 @@ impl Common {
         Ok(Self {
             sampling,
             seed: numbers::seed(body)?,
+            tier: tier_of(headers, Some(body))?,
             n: u32::try_from(n).unwrap_or(1),
             stops: stops(body)?,
             stream: flag(body, "stream")?,
@@ -251,8 +259,19 @@ impl Call {
         let mut shapers = self.shapers(total).await?;
         let worker = Arc::clone(shared);
         let (account, model) = (self.account.clone(), Arc::clone(&self.model));
-        let (fee, operators) =
-            blocking(move || worker.offers(&account, model.as_ref(), total)).await?;
+        let tier = self.common.tier;
+        if tier == Tier::Zk {
+            let sampling = Sampling {
+                mask_root,
+                ..self.common.sampling.clone()
+            };
+            provable(&sampling).map_err(HttpError::not_provable)?;
+        }
+        let (want, (fee, operators)) = blocking(move || {
+            let want = worker.wanted(model.as_ref(), tier)?;
+            Ok((want, worker.offers(&account, model.as_ref(), total)?))
+        })
+        .await?;
         let mut choices = Vec::new();
         let mut number = 0u32;
         for (prompt, max_out) in self.prompts.iter().zip(rooms) {
@@ -283,6 +302,7 @@ impl Call {
                         sampling,
                         grammar: grammar.as_deref().map(Arc::from),
                         logprobs: self.logprobs,
+                        want,
                         fee,
                         operators,
                         deadline,

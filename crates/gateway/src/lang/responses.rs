@@ -29,11 +29,11 @@ pub(crate) async fn handle(
     let body = body?;
     let place = shared.enter()?;
     let reader = Arc::clone(&shared);
-    let (call, echo) = blocking(move || read(&reader, account, &json_of(&body)?)).await?;
+    let (call, echo) = blocking(move || read(&reader, account, &headers, &json_of(&body)?)).await?;
     let mut events = Events {
         id: output::name("resp_")?,
         created: output::now(),
-        bill: Bill::new(call.prompt_tokens()),
+        bill: Bill::new(call.prompt_tokens(), call.common.tier),
         items: Items::new(call.logprobs.is_some()),
         status: "in_progress",
         number: 0,
@@ -77,12 +77,13 @@ struct Echo {
 fn read(
     shared: &Shared,
     account: Account,
+    headers: &HeaderMap,
     body: &Map<String, Value>,
 ) -> Result<(Call, Echo), HttpError> {
     let model = params::model(shared, body)?;
     let language = params::language(model.as_ref())?;
     refuse_unsupported(body)?;
-    let common = Common::read(shared, language, body)?;
+    let common = Common::read(shared, language, headers, body)?;
     let tools = tools::read(body)?;
     let mut conversation = Vec::new();
     match body.get("instructions") {

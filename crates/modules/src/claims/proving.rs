@@ -10,7 +10,7 @@ use crate::clock;
 use crate::disputes::Disputes;
 use crate::error::{Ruling, require, revert};
 use crate::models::{Models, read_statement};
-use crate::verifier::{AnswerCase, ProofFault, ProofVerifier};
+use crate::verifier::{AnswerCase, ProofFault, ProofVerifier, StoredKey};
 
 impl Claims {
     /// Context that a proof of this claim's answer must carry.
@@ -63,10 +63,14 @@ impl Claims {
         ] {
             same(field, have, want)?;
         }
-        let key = Models::new().usable_key(storage, model_id)?.key;
-        storage.charge(verifier.gas(&key, proof))?;
+        let bytes = Models::new().key_bytes(storage, model_id)?;
+        let key = StoredKey {
+            key_id,
+            bytes: &bytes,
+        };
+        storage.charge(verifier.gas(key, proof))?;
         let case = AnswerCase {
-            key: &key,
+            key,
             proof,
             size: RunSize {
                 n_in: claim.n_in.read(storage)?,

@@ -54,6 +54,20 @@ pub(crate) fn call(modules: &Modules, storage: &mut dyn Storage, call: &Call<'_>
         Calls::setProofKey(c) => mutate::<IModels::setProofKeyCall>(storage, call, |storage| {
             models.set_proof_key(storage, proofs, caller, c.modelId, &c.key)
         }),
+        Calls::announceProofKey(c) => act(storage, call, |storage| {
+            models.announce_proof_key(storage, caller, &c)
+        }),
+        Calls::addProofKeyPart(c) => {
+            mutate::<IModels::addProofKeyPartCall>(storage, call, |storage| {
+                models.add_proof_key_part(storage, proofs, &c)
+            })
+        }
+        Calls::proofKeyBytes(c) => {
+            view::<IModels::proofKeyBytesCall>(call, || models.view_key_bytes(storage, &c))
+        }
+        Calls::proofKeyParts(c) => {
+            view::<IModels::proofKeyPartsCall>(call, || models.view_key_parts(storage, c.modelId))
+        }
         Calls::attestProofKey(c) => act(storage, call, |storage| {
             models.attest_proof_key(storage, caller, c.modelId, c.keyId)
         }),

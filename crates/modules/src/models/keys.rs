@@ -8,27 +8,21 @@ use alloy_primitives::{Address, B256};
 use assay_abi::{IModels, MAX_PROOF_BYTES};
 use assay_storage::Storage;
 
-use super::{INSPECT_GAS_PER_BYTE, Models, emit};
+use super::parts::check_at_once;
+use super::{Models, emit};
 use crate::clock;
-use crate::error::{Ruling, require, revert};
+use crate::error::{Fault, Ruling, require, revert};
 use crate::parameters::Parameters;
 use crate::staking::Staking;
-use crate::verifier::{ProofStatement, ProofVerifier};
+use crate::verifier::{ProofStatement, ProofVerifier, StoredKey};
 
-/// Longest key without its structure, bytes.
-pub const MAX_KEY: usize = 65_536;
 /// Gas of reading and hashing a proof's statement, per byte of the proof.
 pub const STATEMENT_GAS_PER_BYTE: u64 = 1;
 
-/// A key under which proofs are accepted.
-pub(crate) struct UsableKey {
-    pub(crate) key_id: B256,
-    pub(crate) key: Vec<u8>,
-}
-
 /// Whether and when proofs under a key count.
-struct Standing {
+pub(super) struct Standing {
     key_id: B256,
+    missing: u32,
     set_at: u64,
     usable_from: u64,
     attesters: u32,
@@ -38,7 +32,10 @@ struct Standing {
 
 impl Standing {
     fn is_usable(&self) -> bool {
-        !self.key_id.is_zero() && self.now >= self.usable_from && self.attesters >= self.needed
+        !self.key_id.is_zero()
+            && self.missing == 0
+            && self.now >= self.usable_from
+            && self.attesters >= self.needed
     }
 }
 
@@ -52,6 +49,13 @@ pub(crate) fn read_statement(
     Ok(verifier.statement(proof))
 }
 
+pub(super) fn too_long(length: usize, limit: usize) -> Fault {
+    revert(IModels::ProofKeyTooLong {
+        length: alloy_primitives::U256::from(length),
+        limit: alloy_primitives::U256::from(limit),
+    })
+}
+
 impl Models {
     pub(super) fn set_proof_key(
         &self,
@@ -61,62 +65,71 @@ impl Models {
         model_id: B256,
         key: &[u8],
     ) -> Ruling<B256> {
+        self.check_replaceable(storage, model_id, caller)?;
+        check_at_once(key)?;
+        let key_id = self.check_key(storage, verifier, model_id, key)?;
+        self.keep_key(storage, model_id, key_id, key)?;
+        self.key_is_set(storage, model_id, key_id)?;
+        Ok(key_id)
+    }
+
+    /// The caller is the model's maker, and no key is usable yet.
+    pub(super) fn check_replaceable(
+        &self,
+        storage: &mut dyn Storage,
+        model_id: B256,
+        caller: Address,
+    ) -> Ruling<()> {
         self.owned_model(storage, model_id, caller)?;
         let standing = self.standing(storage, model_id)?;
         require(!standing.is_usable(), || IModels::ProofKeyFixed {
             modelId: model_id,
             keyId: standing.key_id,
-        })?;
-        let limit = Parameters::new().max_structure_bytes.read(storage)?;
-        let limit = usize::try_from(limit)
-            .unwrap_or(MAX_KEY)
-            .saturating_add(MAX_KEY);
-        let too_long = |length: usize, limit: usize| {
-            revert(IModels::ProofKeyTooLong {
-                length: alloy_primitives::U256::from(length),
-                limit: alloy_primitives::U256::from(limit),
-            })
-        };
-        if key.len() > limit {
-            return Err(too_long(key.len(), limit));
-        }
-        storage.charge((key.len() as u64).saturating_mul(INSPECT_GAS_PER_BYTE))?;
+        })
+    }
+
+    /// The key decodes, is canonical, names this model and contains the registered structure. Returns its id.
+    pub(super) fn check_key(
+        &self,
+        storage: &mut dyn Storage,
+        verifier: &dyn ProofVerifier,
+        model_id: B256,
+        key: &[u8],
+    ) -> Ruling<B256> {
+        let facts = self.facts(storage, model_id)?;
+        let structure = self.structure(storage, facts.structure)?;
+        storage.charge(verifier.inspect_gas(key.len(), structure.len()))?;
         let refused = |reason| revert(IModels::ProofKeyRefused { reason });
         let info = verifier.inspect_key(key).map_err(refused)?;
         require(info.model_id == model_id, || IModels::ProofKeyModel {
             have: info.model_id,
             want: model_id,
         })?;
-        let facts = self.facts(storage, model_id)?;
-        let structure = self.structure(storage, facts.structure)?;
-        let (start, end) = (info.structure.start, info.structure.end);
-        let parts = (key.get(..start), key.get(start..end), key.get(end..));
-        let (Some(head), Some(own), Some(tail)) = parts else {
-            return Err(refused("it has no structure".to_string()));
-        };
-        if own != structure {
+        if info.structure != structure {
             return Err(refused(
                 "its structure is not the registered one".to_string(),
             ));
         }
-        let rest = head.len().saturating_add(tail.len());
-        if rest > MAX_KEY {
-            return Err(too_long(rest, MAX_KEY));
-        }
-        let record = self.proof_keys.at(&model_id);
+        Ok(info.key_id)
+    }
+
+    /// All of a key is here and checked: its notice begins.
+    pub(super) fn key_is_set(
+        &self,
+        storage: &mut dyn Storage,
+        model_id: B256,
+        key_id: B256,
+    ) -> Ruling<()> {
         let now = clock::now(storage)?;
-        record.key_id.write(storage, info.key_id)?;
+        let record = self.proof_keys.at(&model_id);
         record.set_at.write(storage, now)?;
-        record.head.write(storage, head)?;
-        record.tail.write(storage, tail)?;
         let usable_from = self.standing(storage, model_id)?.usable_from;
         let event = IModels::ProofKeySet {
             modelId: model_id,
-            keyId: info.key_id,
+            keyId: key_id,
             usableFrom: usable_from,
         };
-        emit(storage, &event)?;
-        Ok(info.key_id)
+        emit(storage, &event)
     }
 
     pub(super) fn attest_proof_key(
@@ -155,35 +168,38 @@ impl Models {
         let record = self.proof_keys.at(&model_id);
         let parameters = Parameters::new();
         let key_id = record.key_id.read(storage)?;
+        let missing = record.missing.read(storage)?;
         let set_at = record.set_at.read(storage)?;
         let notice = parameters.proof_key_notice_ms.read(storage)?;
         let needed = parameters.proof_key_attesters.read(storage)?;
         Ok(Standing {
             key_id,
+            missing,
             set_at,
-            usable_from: set_at.saturating_add(notice),
+            usable_from: if missing == 0 {
+                set_at.saturating_add(notice)
+            } else {
+                0
+            },
             attesters: self.attesters.at(&key_id).read(storage)?,
             needed: u32::try_from(needed).unwrap_or(u32::MAX),
             now: clock::now(storage)?,
         })
     }
 
-    fn known_key(&self, storage: &mut dyn Storage, model_id: B256) -> Ruling<Standing> {
+    /// The model's key, all of which is here.
+    pub(super) fn known_key(&self, storage: &mut dyn Storage, model_id: B256) -> Ruling<Standing> {
         self.facts(storage, model_id)?;
         let standing = self.standing(storage, model_id)?;
         require(!standing.key_id.is_zero(), || IModels::NoProofKey {
             modelId: model_id,
         })?;
+        require(standing.missing == 0, || IModels::ProofKeyIncomplete {
+            modelId: model_id,
+            keyId: standing.key_id,
+            missing: standing.missing,
+        })?;
         Ok(standing)
-    }
-
-    fn key_bytes(&self, storage: &mut dyn Storage, model_id: B256) -> Ruling<Vec<u8>> {
-        let facts = self.facts(storage, model_id)?;
-        let record = self.proof_keys.at(&model_id);
-        let mut key = record.head.read(storage)?;
-        key.extend(self.structure(storage, facts.structure)?);
-        key.extend(record.tail.read(storage)?);
-        Ok(key)
     }
 
     /// Id of the model's key, if proofs under it are accepted.
@@ -199,17 +215,6 @@ impl Models {
         Ok(standing.key_id)
     }
 
-    /// The model's key, if proofs under it are accepted.
-    pub(crate) fn usable_key(
-        &self,
-        storage: &mut dyn Storage,
-        model_id: B256,
-    ) -> Ruling<UsableKey> {
-        let key_id = self.usable_key_id(storage, model_id)?;
-        let key = self.key_bytes(storage, model_id)?;
-        Ok(UsableKey { key_id, key })
-    }
-
     pub(super) fn view_proof_key(
         &self,
         storage: &mut dyn Storage,
@@ -217,23 +222,14 @@ impl Models {
     ) -> Ruling<IModels::ProofKey> {
         self.facts(storage, model_id)?;
         let standing = self.standing(storage, model_id)?;
-        if standing.key_id.is_zero() {
-            return Ok(IModels::ProofKey {
-                keyId: B256::ZERO,
-                key: Default::default(),
-                setAt: 0,
-                usableFrom: 0,
-                attesters: 0,
-                needed: standing.needed,
-                usable: false,
-            });
-        }
+        let known = !standing.key_id.is_zero();
         Ok(IModels::ProofKey {
             keyId: standing.key_id,
-            key: self.key_bytes(storage, model_id)?.into(),
+            length: self.proof_keys.at(&model_id).length.read(storage)?,
+            missing: standing.missing,
             setAt: standing.set_at,
-            usableFrom: standing.usable_from,
-            attesters: standing.attesters,
+            usableFrom: if known { standing.usable_from } else { 0 },
+            attesters: if known { standing.attesters } else { 0 },
             needed: standing.needed,
             usable: standing.is_usable(),
         })
@@ -284,13 +280,18 @@ impl Models {
             check.reason = "the model has no usable proof key".to_string();
             return Ok(check);
         }
-        let UsableKey { key_id, key } = self.usable_key(storage, statement.model_id)?;
+        let key_id = self.usable_key_id(storage, statement.model_id)?;
         if !statement.committed || statement.key_id != key_id {
             check.reason = "the proof is not for the model's key".to_string();
             return Ok(check);
         }
-        storage.charge(verifier.gas(&key, proof))?;
-        match verifier.verify(&key, proof) {
+        let bytes = self.key_bytes(storage, statement.model_id)?;
+        let key = StoredKey {
+            key_id,
+            bytes: &bytes,
+        };
+        storage.charge(verifier.gas(key, proof))?;
+        match verifier.verify(key, proof) {
             Ok(bits) => {
                 check.ok = true;
                 check.bits = bits;

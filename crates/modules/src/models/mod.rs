@@ -6,6 +6,7 @@
 
 pub(crate) mod dispatch;
 mod keys;
+mod parts;
 mod views;
 
 use alloy_primitives::{Address, B256, U256, keccak256};
@@ -81,16 +82,20 @@ layout! {
 }
 
 layout! {
-    /// A model's proof key. Its bytes are `head`, the registered structure, `tail`.
+    /// A model's proof key. Its bytes are kept outside of slots, part by part.
     pub struct ProofKeyRecord {
-        /// Hash of the key; zero if none is set.
+        /// Hash of the key; zero if none is set or announced.
         pub key_id: Slot<B256>,
-        /// Chain milliseconds.
+        /// Bytes of the key.
+        pub length: Slot<u32>,
+        /// Parts that are not here.
+        pub missing: Slot<u32>,
+        /// Chain milliseconds at which the last part came; 0 before.
         pub set_at: Slot<u64>,
-        /// Bytes before the structure.
-        pub head: BytesLike,
-        /// Bytes after it.
-        pub tail: BytesLike,
+        /// Bit i: part i is here.
+        pub here: Slot<U256>,
+        /// keccak256 of each part.
+        pub hashes: Mapping<u64, Slot<B256>>,
     }
 }
 

@@ -1,8 +1,10 @@
 //! Keys and proofs that say what they are, and a verifier that believes them.
 
 use alloy_primitives::{B256, Bytes, keccak256};
-use assay_abi::{IClaims, IModels, IStaking};
-use assay_modules::{AnswerCase, KeyInfo, ProofFault, ProofStatement, ProofVerifier, RunSize};
+use assay_abi::{IClaims, IModels, IStaking, proof_key_parts};
+use assay_modules::{
+    AnswerCase, KeyInfo, ProofFault, ProofStatement, ProofVerifier, RunSize, StoredKey,
+};
 
 use super::*;
 
@@ -80,11 +82,18 @@ impl ProofVerifier for FakeProofs {
         if key.len() < 58 {
             return Err(format!("{} bytes are no key", key.len()));
         }
+        if key.ends_with(b"not canonical") {
+            return Err("it is not in its canonical form".to_string());
+        }
         Ok(KeyInfo {
             key_id: keccak256(key),
             model_id: B256::from_slice(&key[..32]),
-            structure: 32..58,
+            structure: key[32..58].to_vec(),
         })
+    }
+
+    fn inspect_gas(&self, key: usize, _: usize) -> u64 {
+        key as u64
     }
 
     fn statement(&self, proof: &[u8]) -> Result<ProofStatement, String> {
@@ -101,13 +110,10 @@ impl ProofVerifier for FakeProofs {
         })
     }
 
-    fn verify(&self, key: &[u8], proof: &[u8]) -> Result<u32, String> {
+    fn verify(&self, key: StoredKey<'_>, proof: &[u8]) -> Result<u32, String> {
         let proof = FakeProof::decode(proof)?;
-        assert_eq!(
-            proof.key_id,
-            keccak256(key),
-            "the stored key is the one set"
-        );
+        assert_eq!(key.key_id, keccak256(key.bytes), "its id is its hash");
+        assert_eq!(proof.key_id, key.key_id, "the stored key is the one set");
         if proof.valid {
             Ok(100)
         } else {
@@ -137,7 +143,7 @@ impl ProofVerifier for FakeProofs {
             .map_err(ProofFault::Refused)
     }
 
-    fn gas(&self, _: &[u8], _: &[u8]) -> u64 {
+    fn gas(&self, _: StoredKey<'_>, _: &[u8]) -> u64 {
         PROOF_GAS
     }
 }
@@ -149,6 +155,59 @@ impl World {
             key: key.to_vec().into(),
         };
         self.call(caller, MODELS, &call)
+    }
+
+    /// Announces a key by its parts, under its own id.
+    pub fn announce(&mut self, caller: Address, shape: &Shape, key: &[u8]) -> Result<B256, Bytes> {
+        let key_id = keccak256(key);
+        let call = IModels::announceProofKeyCall {
+            modelId: shape.model_id(),
+            keyId: key_id,
+            length: key.len() as u32,
+            hashes: proof_key_parts(key).map(keccak256).collect(),
+        };
+        self.call(caller, MODELS, &call).map(|_| key_id)
+    }
+
+    /// Uploads a part; returns how many are missing.
+    pub fn add_part(
+        &mut self,
+        shape: &Shape,
+        key_id: B256,
+        index: u32,
+        part: &[u8],
+    ) -> Result<u32, Bytes> {
+        let call = IModels::addProofKeyPartCall {
+            modelId: shape.model_id(),
+            keyId: key_id,
+            index,
+            part: part.to_vec().into(),
+        };
+        self.call(account(40).address, MODELS, &call)
+    }
+
+    pub fn key_view(&mut self, shape: &Shape) -> IModels::ProofKey {
+        let call = IModels::proofKeyCall {
+            modelId: shape.model_id(),
+        };
+        self.view(MODELS, &call)
+    }
+
+    /// The key's bytes, in calls of a size that does not fit its parts.
+    pub fn key_bytes(&mut self, shape: &Shape) -> Vec<u8> {
+        let mut out = Vec::new();
+        loop {
+            let call = IModels::proofKeyBytesCall {
+                modelId: shape.model_id(),
+                offset: U256::from(out.len()),
+                count: U256::from(50_001),
+            };
+            let bytes = self.view(MODELS, &call);
+            if bytes.is_empty() {
+                return out;
+            }
+            out.extend_from_slice(&bytes);
+        }
     }
 
     pub fn attest(&mut self, operator: Address, shape: &Shape, key_id: B256) -> Result<(), Bytes> {

@@ -240,11 +240,8 @@ impl Shared {
         if matches!(job.state, JobState::Rejected { .. }) {
             return Err(NoProof::Rejected);
         }
-        if let Some(sampling) = sampling_of(&job).map_err(NoProof::NotProvable)?
-            && !is_plain(&sampling)
-        {
-            let reason = "only greedy answers without penalties, bias and grammar are proven";
-            return Err(NoProof::NotProvable(reason.into()));
+        if let Some(sampling) = sampling_of(&job).map_err(NoProof::NotProvable)? {
+            provable(&sampling).map_err(|reason| NoProof::NotProvable(reason.into()))?;
         }
         let model = self.models.get(&job.receipt.model_id);
         model
@@ -467,12 +464,20 @@ fn sampling_of(job: &Job) -> Result<Option<Sampling>, String> {
     sampling.transpose().map_err(|error| error.to_string())
 }
 
-/// Whether every token is the likeliest one of the model's own distribution.
-fn is_plain(sampling: &Sampling) -> bool {
-    sampling.is_greedy()
+/// Whether answers that are sampled so have proofs: every token has to be the likeliest one of the model's own distribution.
+///
+/// # Errors
+/// Why not, in words.
+pub fn provable(sampling: &Sampling) -> Result<(), &'static str> {
+    let plain = sampling.is_greedy()
         && !sampling.has_penalties()
         && !sampling.is_masked()
-        && sampling.bias.is_empty()
+        && sampling.bias.is_empty();
+    if plain {
+        Ok(())
+    } else {
+        Err("only greedy answers (temperature 0) without penalties, bias and grammar are proven")
+    }
 }
 
 /// The run of an answer: its input, or prompt and answer without its last token.

@@ -25,7 +25,7 @@ const MARGIN: u64 = 4;
 pub(crate) enum Registered {
     /// None was set.
     Unset,
-    /// It is the one made here; proofs are not accepted yet.
+    /// It is the one made here; it is not all on the chain, or proofs are not accepted yet.
     Waiting,
     /// It is the one made here, and proofs are accepted.
     Usable,
@@ -153,7 +153,9 @@ fn compare(shared: &Shared, model_id: B256, own: B256) -> Result<Registered, Ope
     if key.usable {
         return Ok(Registered::Usable);
     }
-    attest(shared, model_id, own);
+    if key.missing == 0 {
+        attest(shared, model_id, own);
+    }
     Ok(Registered::Waiting)
 }
 
