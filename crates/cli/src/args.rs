@@ -1,10 +1,13 @@
 //! The command line as it is typed.
 
+mod evidence;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use serde_json::{Value, json};
 
+pub(crate) use self::evidence::{DefendArg, ProofArgs, ReceiptCommand, SpeechArgs, TierArg};
 use crate::{
     exit::{Exit, Stop},
     talk::Settings,
@@ -47,6 +50,9 @@ pub(crate) enum Command {
     Ask(AskArgs),
     /// Prove that a model on this machine gives its answer; anyone can check the file without running the model
     Prove(ProveArgs),
+    /// Have a receipt's answer proven
+    #[command(subcommand)]
+    Receipt(ReceiptCommand),
     /// Check a receipt (signature, commitments, registration, claim, replay) or a proof
     Verify(VerifyArgs),
     /// Show what runs: models served, their memory, requests in work and in line
@@ -289,6 +295,15 @@ pub(crate) struct AskArgs {
     pub(crate) model: String,
     /// Text, a JSON tensor, a path to a PNG or JSON file, or `-` for standard input
     pub(crate) input: String,
+    /// Evidence of the answer
+    #[arg(long, value_enum, default_value = "optimistic")]
+    pub(crate) tier: TierArg,
+    /// Of language models: longest answer, tokens
+    #[arg(long, value_name = "N")]
+    pub(crate) max_tokens: Option<u32>,
+    /// Of language models: 0 to 2; 0 always takes the likeliest token (default: the gateway's)
+    #[arg(long, value_name = "T")]
+    pub(crate) temperature: Option<f64>,
     /// Write the receipt bundle here (default: a file named by the receipt in the data folder)
     #[arg(long, value_name = "FILE")]
     pub(crate) receipt: Option<PathBuf>,
@@ -308,13 +323,13 @@ pub(crate) struct AskArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  assay prove digits --input models/digits/samples/7.png\n  assay verify digits.proof\n\nSeveral inputs give one proof of several runs. With --direct the weights are not committed to: the proof is made\nfaster, and only those who hold the model can check it. With --hide the proof tells nothing about the inputs."
+    after_help = "Examples:\n  assay prove digits --input models/digits/samples/7.png\n  assay verify digits.proof\n  assay prove smollm2 --input \"Name a colour.\" --max-tokens 8\n\nSeveral inputs give one proof of several runs. With --direct the weights are not committed to: the proof is made\nfaster, and only those who hold the model can check it. With --hide the proof tells nothing about the inputs.\nLanguage models answer first, and the answer is proven."
 )]
 pub(crate) struct ProveArgs {
     /// Model name or id
     pub(crate) model: String,
     /// Text, a JSON tensor, a path to a PNG or JSON file, or `-` for standard input; may be given again
-    #[arg(long, value_name = "INPUT", required = true, num_args = 1..)]
+    #[arg(long, value_name = "INPUT", required_unless_present = "tokens", num_args = 1..)]
     pub(crate) input: Vec<String>,
     /// Write the proof here (default: MODEL.proof)
     #[arg(long, value_name = "FILE")]
@@ -328,6 +343,8 @@ pub(crate) struct ProveArgs {
     /// Bytes that the proof is bound to, at most 256
     #[arg(long, value_name = "HEX")]
     pub(crate) context: Option<String>,
+    #[command(flatten)]
+    pub(crate) speech: SpeechArgs,
 }
 
 #[derive(Debug, Args)]
@@ -386,6 +403,18 @@ pub(crate) enum ModelCommand {
         /// Price of one call in usd
         #[arg(long, default_value = "0.01")]
         price: String,
+        /// Do not set the model's proof key (of a language model it takes minutes and gigabytes to make)
+        #[arg(long)]
+        no_proof_key: bool,
+        #[command(flatten)]
+        chain: ChainArgs,
+        #[command(flatten)]
+        key: KeyArgs,
+    },
+    /// Put the proof key of a registered model on the chain, or go on with an upload that was interrupted
+    Key {
+        /// Name in the local store
+        model: String,
         #[command(flatten)]
         chain: ChainArgs,
         #[command(flatten)]
@@ -526,6 +555,8 @@ pub(crate) struct OperatorArgs {
     /// Threads of one request
     #[arg(long, default_value_t = 1)]
     pub(crate) threads: usize,
+    #[command(flatten)]
+    pub(crate) proofs: ProofArgs,
 }
 
 #[derive(Debug, Args)]

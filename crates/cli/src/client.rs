@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use assay_receipt::Bundle;
 use base64::Engine as _;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::exit::{Exit, Stop};
 
@@ -128,23 +128,20 @@ impl Client {
         })
     }
 
-    /// Asks a model for an answer that is proven.
+    /// Asks for the proof of a receipt; where it stands.
     ///
     /// # Errors
-    /// As [`Client::ask`].
-    pub(crate) fn ask_proven(&self, model: &str, png: &[u8]) -> anyhow::Result<Reply> {
-        let image = base64::engine::general_purpose::STANDARD.encode(png);
-        self.post(
-            "/v1/infer",
-            &json!({ "model": model, "image": image, "tier": "zk" }),
-        )
+    /// The operator's words: what can't be proven, or is not kept there.
+    pub(crate) fn ask_proof(&self, receipt: &str) -> anyhow::Result<Value> {
+        let path = format!("/v1/receipts/{receipt}/prove");
+        Ok(self.post(&path, &json!({}))?.body)
     }
 
-    /// The proof file of a receipt; `None` while it is not made.
+    /// The proof file of a receipt, or where it stands.
     ///
     /// # Errors
-    /// As [`Client::ask`].
-    pub(crate) fn proof(&self, receipt: &str) -> anyhow::Result<Option<Vec<u8>>> {
+    /// As [`Client::ask_proof`].
+    pub(crate) fn proof(&self, receipt: &str) -> anyhow::Result<Result<Vec<u8>, Value>> {
         let url = format!("{}/v1/receipts/{receipt}/proof", self.url);
         let mut request = self.agent.get(url);
         if let Some(key) = self.key() {
@@ -159,8 +156,8 @@ impl Client {
             .read_to_vec()
             .map_err(|e| Stop::new(Exit::Unavailable, format!("gateway {}: {e}", self.url)))?;
         match status {
-            200 => Ok(Some(bytes)),
-            202 => Ok(None),
+            200 => Ok(Ok(bytes)),
+            202 => Ok(Err(serde_json::from_slice(&bytes).unwrap_or_default())),
             _ => {
                 let body = serde_json::from_slice(&bytes).unwrap_or_default();
                 Err(refusal(status, &body).into())
@@ -168,28 +165,36 @@ impl Client {
         }
     }
 
-    /// Asks a model; which endpoint depends on what the input is.
+    /// Asks a model; which endpoint depends on what the input is. `settings` are further fields of the request.
     ///
     /// # Errors
     /// The gateway's words, with the exit code that fits.
-    pub(crate) fn ask(&self, model: &str, input: &Input) -> anyhow::Result<Reply> {
-        match input {
-            Input::Text(text) => self.post(
+    pub(crate) fn ask(
+        &self,
+        model: &str,
+        input: &Input,
+        settings: &Map<String, Value>,
+    ) -> anyhow::Result<Reply> {
+        let (path, body) = match input {
+            Input::Text(text) => (
                 "/v1/embeddings",
-                &json!({ "model": model, "input": text, "encoding_format": "float" }),
+                json!({ "model": model, "input": text, "encoding_format": "float" }),
             ),
-            Input::Message(text) => self.post(
+            Input::Message(text) => (
                 "/v1/chat/completions",
-                &json!({ "model": model, "messages": [{ "role": "user", "content": text }] }),
+                json!({ "model": model, "messages": [{ "role": "user", "content": text }] }),
             ),
-            Input::Tensor(tensor) => {
-                self.post("/v1/infer", &json!({ "model": model, "input": tensor }))
-            }
+            Input::Tensor(tensor) => ("/v1/infer", json!({ "model": model, "input": tensor })),
             Input::Png(png) => {
                 let image = base64::engine::general_purpose::STANDARD.encode(png);
-                self.post("/v1/infer", &json!({ "model": model, "image": image }))
+                ("/v1/infer", json!({ "model": model, "image": image }))
             }
+        };
+        let mut body = body;
+        for (name, value) in settings {
+            body[name] = value.clone();
         }
+        self.post(path, &body)
     }
 
     /// The bundle of a receipt.

@@ -22,8 +22,10 @@ use crate::{
     discover::{self, Announced},
     exit::{Exit, Stop},
     grammars::TextGrammars,
+    keys,
     network::{self, ChainOptions, Services},
     proofs,
+    shell::Shell,
     store::Store,
     units::{self, COIN, USD},
 };
@@ -109,15 +111,15 @@ pub(crate) fn offers(models: &[Model]) -> Vec<Arc<dyn ModelCodec>> {
         .collect()
 }
 
-/// Sets the proof key of a model that has proofs. Answers of language models are not proven by operators yet, so their keys are not made.
-fn offer_proofs(services: &Services, model: &Model) -> anyhow::Result<()> {
+/// Sets the proof key of a model that has proofs. Keys of language models take minutes and gigabytes: `assay model key` makes them when they are wanted.
+fn offer_proofs(services: &Services, model: &Model, shell: &Shell) -> anyhow::Result<()> {
     if model.language().is_some() {
         return Ok(());
     }
     let name = &model.manifest.name;
     match proofs::key_of(&Store::open_default()?, model) {
         Ok(key) => {
-            network::register_proof_key(&services.chain, &services.cast.maker, &key)?;
+            keys::publish(&services.chain, &services.cast.maker, &key, shell)?;
         }
         Err(error) => tracing::debug!(target: "assay::cli", %name, %error, "no proofs"),
     }
@@ -152,7 +154,11 @@ impl Local {
     ///
     /// # Errors
     /// [`Exit::Failed`] when another process has the folder; those of the parts.
-    pub(crate) async fn start(options: &LocalOptions, models: &[Model]) -> anyhow::Result<Self> {
+    pub(crate) async fn start(
+        options: &LocalOptions,
+        models: &[Model],
+        shell: &Shell,
+    ) -> anyhow::Result<Self> {
         let chain = ChainOptions {
             data: Some(options.data.join("chain")),
             rpc: options.rpc,
@@ -174,7 +180,7 @@ impl Local {
                     PRICE,
                     "",
                 )?;
-                offer_proofs(&services, model)
+                offer_proofs(&services, model, shell)
             })?;
         }
         let bond = units::parse(BOND, COIN)?;

@@ -9,6 +9,7 @@ mod commands;
 mod discover;
 mod exit;
 mod grammars;
+mod keys;
 mod local;
 mod network;
 mod paths;
@@ -17,6 +18,7 @@ mod receipts;
 mod registry;
 mod replay;
 mod shell;
+mod speech;
 mod store;
 mod talk;
 mod units;
@@ -78,6 +80,7 @@ fn run(command: Command, shell: &Shell) -> anyhow::Result<()> {
         Command::Pull { name } => commands::model::pull(&name, shell),
         Command::Ask(args) => commands::ask::run(&args, shell),
         Command::Prove(args) => commands::prove::run(&args, shell),
+        Command::Receipt(command) => commands::receipt::run(command, shell),
         Command::Verify(args) => commands::verify::run(&args, shell),
         Command::Model(command) => commands::model::run(command, shell),
         Command::Stake(command) => commands::stake::run(command, shell),

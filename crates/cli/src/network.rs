@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use alloy_primitives::{Address, B256, U256};
+use alloy_primitives::{Address, U256};
 use assay_abi::{IModels, IStaking, MODELS, STAKING};
 use assay_node::{BlockMode, GenesisParams, GraphArbiter, NodeConfig, RpcConfig};
 use assay_wallet::{ChainClient, Key, dev_key};
@@ -210,43 +210,6 @@ pub(crate) fn register_model(
     };
     chain.send(maker, MODELS, &call)?;
     Ok(true)
-}
-
-/// What became of a model's proof key on the chain.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum KeySet {
-    /// It was set now.
-    New(B256),
-    /// It was there before.
-    Known(B256),
-    /// Another one is there, and can't be replaced any more.
-    Other(B256),
-}
-
-/// Sets a model's proof key unless it is on the chain already.
-///
-/// # Errors
-/// Those of the chain's client; the module's when the caller is not the model's maker.
-pub(crate) fn register_proof_key(
-    chain: &ChainClient,
-    maker: &Key,
-    key: &assay_proof::Key,
-) -> anyhow::Result<KeySet> {
-    let model_id = B256::from(key.model_id());
-    let own = B256::from(key.id());
-    let known = chain.call(MODELS, &IModels::proofKeyCall { modelId: model_id })?;
-    if known.keyId == own {
-        return Ok(KeySet::Known(own));
-    }
-    if known.usable {
-        return Ok(KeySet::Other(known.keyId));
-    }
-    let call = IModels::setProofKeyCall {
-        modelId: model_id,
-        key: key.encode().into(),
-    };
-    chain.send(maker, MODELS, &call)?;
-    Ok(KeySet::New(own))
 }
 
 /// The services of a local network around an open chain. Stops them in order when asked to.

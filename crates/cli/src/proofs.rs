@@ -12,6 +12,7 @@ use crate::{
     client::Input,
     commands::ask,
     exit::{Exit, Stop, stop},
+    speech,
     store::Store,
 };
 
@@ -53,6 +54,17 @@ pub(crate) fn input_bytes(codec: &ImportedModel, typed: &str) -> anyhow::Result<
     Ok(encoded.bytes)
 }
 
+/// What was typed, as text: the words themselves, or standard input for `-`.
+///
+/// # Errors
+/// Input that is no text.
+pub(crate) fn typed_text(typed: &str) -> anyhow::Result<String> {
+    match ask::input(typed, true)? {
+        Input::Text(text) | Input::Message(text) => Ok(text),
+        Input::Png(_) | Input::Tensor(_) => stop(Exit::Failed, "a language model takes text"),
+    }
+}
+
 fn flatten(value: &Value, depth: usize, out: &mut Vec<f64>) -> bool {
     match value {
         Value::Number(n) => n.as_f64().map(|v| out.push(v)).is_some(),
@@ -84,6 +96,20 @@ impl Said {
 
 /// What a run says: decoded where the model is at hand.
 pub(crate) fn said(codec: Option<&ImportedModel>, run: &Run) -> Said {
+    let spoken = codec.and_then(|codec| {
+        let tokenizer = &codec.model().language()?.tokenizer;
+        let (prompt, answer) = speech::tokens(run)?;
+        let words = |ids: &[u32]| tokenizer.decode_with_control(ids);
+        Some((words(&prompt), words(&answer)))
+    });
+    if let Some((input_words, output_words)) = spoken {
+        return Said {
+            input_words,
+            output_words,
+            input: run.input.clone(),
+            output: run.output.clone(),
+        };
+    }
     let bytes = |b: &[u8]| format!("{} bytes", b.len());
     let input = if run.input.is_empty() {
         Some("hidden".to_owned())

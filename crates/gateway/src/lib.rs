@@ -35,5 +35,5 @@ pub use codec::{CodecError, Decoded, Encoded, ModelCodec, ModelKind, Prediction}
 pub use config::GatewayConfig;
 pub use error::{GatewayError, HttpError, ProofRefusal};
 pub use imported::ImportedModel;
-pub use lang::Language;
+pub use lang::{Language, sampling_of};
 pub use server::{Gateway, Running};

@@ -123,6 +123,26 @@ const SENTENCES: &[(&str, &str)] = &[
         "the proof key belongs to model {have}, not to {want}",
     ),
     (
+        "ProofKeyParts",
+        "a proof key of {length} bytes has {want} parts, not {have}",
+    ),
+    (
+        "ProofKeyPartLength",
+        "part {index} of the proof key has {have} bytes, announced were {want}",
+    ),
+    (
+        "ProofKeyPartHash",
+        "part {index} of the proof key hashes to {have}, announced was {want}",
+    ),
+    (
+        "ProofKeyPartKnown",
+        "part {index} of proof key {keyId} is here already",
+    ),
+    (
+        "ProofKeyIncomplete",
+        "{missing} parts of proof key {keyId} of model {modelId} are missing",
+    ),
+    (
         "WrongProofKey",
         "the model's proof key is {want}, not {have}",
     ),

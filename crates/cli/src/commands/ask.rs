@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::{
-    args::AskArgs,
+    args::{AskArgs, TierArg},
     client::{Client, Input, words},
     commands::model::LANGUAGE,
     discover,
@@ -28,7 +28,8 @@ pub(crate) fn run(args: &AskArgs, shell: &Shell) -> anyhow::Result<()> {
         (Input::Text(text), Some(LANGUAGE)) => Input::Message(text),
         (input, _) => input,
     };
-    let reply = client.ask(&args.model, &input)?;
+    let settings = settings(args, matches!(input, Input::Message(_)))?;
+    let reply = client.ask(&args.model, &input, &settings)?;
     let bundle = client.bundle(&reply.receipt)?;
     let path = receipts::keep(&bundle, args.receipt.as_deref())?;
     shell.result(
@@ -42,6 +43,34 @@ pub(crate) fn run(args: &AskArgs, shell: &Shell) -> anyhow::Result<()> {
         path.display()
     ));
     Ok(())
+}
+
+/// Further fields of the request.
+fn settings(args: &AskArgs, speaks: bool) -> anyhow::Result<Map<String, Value>> {
+    let mut settings = Map::new();
+    if args.tier != TierArg::Optimistic {
+        settings.insert("tier".into(), args.tier.name().into());
+    }
+    let sampled = args.max_tokens.is_some() || args.temperature.is_some();
+    if !speaks && sampled {
+        return Err(Stop::new(
+            Exit::Failed,
+            format!(
+                "`{}` is no language model: --max-tokens and --temperature are for those",
+                args.model
+            ),
+        )
+        .into());
+    }
+    if speaks {
+        if let Some(temperature) = args.temperature {
+            settings.insert("temperature".into(), temperature.into());
+        }
+        if let Some(tokens) = args.max_tokens {
+            settings.insert("max_tokens".into(), tokens.into());
+        }
+    }
+    Ok(settings)
 }
 
 /// Reads what was typed: a file by its name, `-`, JSON numbers, or text.

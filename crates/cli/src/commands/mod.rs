@@ -9,6 +9,7 @@ pub(crate) mod node;
 pub(crate) mod operator;
 pub(crate) mod prove;
 pub(crate) mod ps;
+pub(crate) mod receipt;
 pub(crate) mod run;
 pub(crate) mod stake;
 pub(crate) mod up;

@@ -5,6 +5,7 @@ mod show;
 use std::{path::Path, sync::Arc};
 
 use alloy_primitives::B256;
+use assay_abi::{IModels, MODELS};
 use assay_import::{
     Model,
     catalogue::{self, CATALOGUE},
@@ -20,11 +21,12 @@ use crate::{
     account,
     args::ModelCommand,
     exit::{Exit, Stop, stop},
-    network::{self, KeySet},
-    proofs,
+    keys::{self, KeySet},
+    network, proofs,
     shell::Shell,
     store::{BUNDLED, Bar, Store},
     units::{self, USD, usd},
+    usage,
 };
 
 pub(crate) fn run(command: ModelCommand, shell: &Shell) -> anyhow::Result<()> {
@@ -55,6 +57,7 @@ pub(crate) fn run(command: ModelCommand, shell: &Shell) -> anyhow::Result<()> {
         ModelCommand::Register {
             model,
             price,
+            no_proof_key,
             chain,
             key,
         } => {
@@ -65,7 +68,12 @@ pub(crate) fn run(command: ModelCommand, shell: &Shell) -> anyhow::Result<()> {
                 u128::try_from(price).map_err(|_| Stop::new(Exit::Failed, "price too large"))?;
             let name = &model.manifest.name;
             let new = network::register_model(&chain, &key, &model.graph, name, amount, "")?;
-            let proofs = proof_key(&store, &chain, &key, &model)?;
+            let proofs = if no_proof_key {
+                let hint = format!("no proof key set; `assay model key {name}` does");
+                (hint, None)
+            } else {
+                proof_key(&store, &chain, &key, &model, shell)?
+            };
             let words = if new {
                 format!("registered at {} a call", usd(price))
             } else {
@@ -74,6 +82,29 @@ pub(crate) fn run(command: ModelCommand, shell: &Shell) -> anyhow::Result<()> {
             shell.result(
                 format!("`{name}` 0x{}\n  {words}\n  {}", model.manifest.model_id, proofs.0),
                 &json!({ "name": name, "model_id": format!("0x{}", model.manifest.model_id), "registered": new, "price": price.to_string(), "proof_key": proofs.1 }),
+            );
+        }
+        ModelCommand::Key { model, chain, key } => {
+            let (chain, key) = (ChainClient::new(&chain.rpc), account::key(&key, shell)?);
+            let model = store.load(&model)?;
+            let name = &model.manifest.name;
+            let (words, id) = proof_key(&store, &chain, &key, &model, shell)?;
+            if id.is_none() {
+                return stop(Exit::Failed, format!("`{name}`: {words}"));
+            }
+            let call = IModels::proofKeyCall {
+                modelId: model.id().into(),
+            };
+            let there = chain.call(MODELS, &call)?;
+            shell.result(
+                format!(
+                    "`{name}`: {words}\n  {}, attested by {} of {} operators, {}",
+                    usage::size(there.length.into()),
+                    there.attesters,
+                    there.needed,
+                    if there.usable { "usable" } else { "not usable yet" }
+                ),
+                &json!({ "name": name, "proof_key": id, "bytes": there.length, "attesters": there.attesters, "needed": there.needed, "usable": there.usable }),
             );
         }
     }
@@ -86,12 +117,16 @@ fn proof_key(
     chain: &ChainClient,
     maker: &Key,
     model: &Model,
+    shell: &Shell,
 ) -> anyhow::Result<(String, Option<B256>)> {
-    let key = match proofs::key_of(store, model) {
+    let spinner = shell.spinner("making the proof key: planning, committing to the weights");
+    let key = proofs::key_of(store, model);
+    spinner.finish_and_clear();
+    let key = match key {
         Ok(key) => key,
         Err(error) => return Ok((format!("answers are not provable: {error}"), None)),
     };
-    Ok(match network::register_proof_key(chain, maker, &key)? {
+    Ok(match keys::publish(chain, maker, &key, shell)? {
         KeySet::New(id) => (
             format!("proof key {id} set; operators attest it, then answers can be proven"),
             Some(id),

@@ -2,13 +2,13 @@
 
 use assay_abi::{IModels, IStaking, MODELS, STAKING};
 use assay_engine::EngineOptions;
-use assay_operator::{ModelRunner, Operator, OperatorConfig};
+use assay_operator::{DefendBy, ModelRunner, Operator, OperatorConfig, ProofConfig};
 use assay_wallet::{ChainClient, Key};
 use serde_json::json;
 
 use crate::{
     account,
-    args::OperatorArgs,
+    args::{DefendArg, OperatorArgs, ProofArgs},
     exit::{Exit, Stop, stop},
     local, network, paths,
     shell::Shell,
@@ -36,6 +36,7 @@ pub(crate) fn run(args: &OperatorArgs, shell: &Shell) -> anyhow::Result<()> {
     }
     let mut config = OperatorConfig::new(&data, &args.chain.rpc, key.clone(), receipts.clone());
     config.listen = args.listen;
+    config.proofs = proofs(&args.proofs);
     let served = runners.len();
     let runtime = network::runtime()?;
     runtime.block_on(async {
@@ -51,6 +52,21 @@ pub(crate) fn run(args: &OperatorArgs, shell: &Shell) -> anyhow::Result<()> {
         running.stop().await;
         Ok(())
     })
+}
+
+fn proofs(args: &ProofArgs) -> ProofConfig {
+    ProofConfig {
+        offered: !args.no_proofs,
+        queue: args.proof_queue,
+        threads: args.proof_threads,
+        key_memory: args.proof_memory.saturating_mul(1 << 20),
+        defend_by: match args.defend_by {
+            DefendArg::Cheapest => DefendBy::Cheapest,
+            DefendArg::Proof => DefendBy::Proof,
+            DefendArg::Descent => DefendBy::Descent,
+        },
+        ..ProofConfig::default()
+    }
 }
 
 /// The key that signs receipts: made at the first start, kept in the data folder, readable by its owner alone.

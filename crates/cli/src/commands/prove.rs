@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Instant};
 
-use assay_gateway::ImportedModel;
+use assay_gateway::{ImportedModel, ModelCodec as _};
 use assay_graph::Tensor;
 use assay_import::Model;
 use assay_operator::input_tensor;
@@ -18,6 +18,7 @@ use crate::{
     exit::{Exit, Stop, stop},
     proofs,
     shell::Shell,
+    speech,
     store::{BUNDLED, Store},
     usage,
 };
@@ -26,7 +27,7 @@ use crate::{
 const MAX_CONTEXT: usize = 256;
 
 /// Steps of a proof in their order, in words.
-const STEPS: [(Step, &str); 6] = [
+pub(crate) const STEPS: [(Step, &str); 6] = [
     (Step::Run, "running the model"),
     (Step::Commit, "committing to every value"),
     (Step::Lookups, "proving the tables"),
@@ -41,15 +42,7 @@ pub(crate) fn run(args: &ProveArgs, shell: &Shell) -> anyhow::Result<()> {
     let name = model.manifest.name.clone();
     let context = context(args.context.as_deref())?;
     let codec = ImportedModel::new(model.clone());
-    let mut runs = Vec::new();
-    for typed in &args.input {
-        let tensor = tensor(&model, &codec, typed)?;
-        runs.push(Run {
-            tensor,
-            out: 1,
-            sampling: None,
-        });
-    }
+    let runs = runs(args, &model, &codec, shell)?;
     let begin = Measure::begin();
     let spinner = shell.spinner("making the key: planning, committing to the weights");
     let key = proving_key(&model, args.direct);
@@ -129,6 +122,45 @@ pub(crate) fn run(args: &ProveArgs, shell: &Shell) -> anyhow::Result<()> {
         path.display(),
     ));
     Ok(())
+}
+
+/// What is to be proven; language models answer first.
+fn runs(
+    args: &ProveArgs,
+    model: &Model,
+    codec: &ImportedModel,
+    shell: &Shell,
+) -> anyhow::Result<Vec<Run>> {
+    let name = &model.manifest.name;
+    let Some(language) = codec.language() else {
+        if !args.speech.is_plain() {
+            return stop(
+                Exit::Failed,
+                format!("`{name}` is no language model: it takes --input and samples nothing"),
+            );
+        }
+        let run = |typed: &String| {
+            Ok(Run {
+                tensor: tensor(model, codec, typed)?,
+                out: 1,
+                sampling: None,
+            })
+        };
+        return args.input.iter().map(run).collect();
+    };
+    let sampling = speech::statement(name, language, &args.speech)?;
+    let mut prompts = Vec::new();
+    for typed in &args.input {
+        let text = proofs::typed_text(typed)?;
+        prompts.push(speech::prompt(model, &text, args.speech.raw)?);
+    }
+    if !args.speech.tokens.is_empty() {
+        prompts.push(args.speech.tokens.clone());
+    }
+    let spinner = shell.spinner("answering");
+    let runs = speech::answers(model, &prompts, &sampling);
+    spinner.finish_and_clear();
+    runs
 }
 
 fn default_name(model: &str) -> PathBuf {

@@ -61,7 +61,7 @@ async fn serve(args: &UpArgs, data: &Path, models: &[Model], shell: &Shell) -> a
         rpc: args.rpc,
         check_invariants: args.check_invariants,
     };
-    let local = Local::start(&options, models).await?;
+    let local = Local::start(&options, models, shell).await?;
     announce(shell, &local, data, models)?;
     network::until_interrupted().await;
     shell.note("\nstopping …");

@@ -7,6 +7,7 @@ mod language;
 mod models;
 mod network;
 mod proofs;
+mod spoken_proofs;
 mod support;
 
 use support::Home;

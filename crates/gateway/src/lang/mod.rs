@@ -20,6 +20,8 @@ mod sse;
 mod tools;
 pub(crate) mod upstream;
 
+pub use params::sampling_of;
+
 use std::sync::{Arc, OnceLock};
 
 use assay_graph::sampling::MAX_STOPS;

@@ -122,18 +122,6 @@ impl Common {
     ) -> Result<Self, HttpError> {
         let most = i64::from(shared.config.max_choices);
         let n = numbers::whole(body, "n", (1, most))?.unwrap_or(1);
-        let sampling = Sampling {
-            temperature: numbers::temperature(body)?,
-            top_k: numbers::top_k(body)?,
-            top_p: numbers::top_p(body)?,
-            min_p: numbers::min_p(body)?,
-            repetition: numbers::repetition(body)?,
-            frequency: numbers::penalty(body, "frequency_penalty")?,
-            presence: numbers::penalty(body, "presence_penalty")?,
-            bias: numbers::biases(body, language.vocabulary)?,
-            stop: language.stop.clone(),
-            ..Sampling::default()
-        };
         let include_usage = match body.get("stream_options") {
             None | Some(Value::Null) => false,
             Some(Value::Object(options)) => flag(options, "include_usage")?,
@@ -145,7 +133,7 @@ impl Common {
             }
         };
         Ok(Self {
-            sampling,
+            sampling: unseeded(language, body)?,
             seed: numbers::seed(body)?,
             tier: tier_of(headers, Some(body))?,
             n: u32::try_from(n).unwrap_or(1),
@@ -154,6 +142,32 @@ impl Common {
             include_usage,
         })
     }
+}
+
+fn unseeded(language: &Language, body: &Map<String, Value>) -> Result<Sampling, HttpError> {
+    Ok(Sampling {
+        temperature: numbers::temperature(body)?,
+        top_k: numbers::top_k(body)?,
+        top_p: numbers::top_p(body)?,
+        min_p: numbers::min_p(body)?,
+        repetition: numbers::repetition(body)?,
+        frequency: numbers::penalty(body, "frequency_penalty")?,
+        presence: numbers::penalty(body, "presence_penalty")?,
+        bias: numbers::biases(body, language.vocabulary)?,
+        stop: language.stop.clone(),
+        ..Sampling::default()
+    })
+}
+
+/// The statement that a call with these parameters gets, without its length.
+///
+/// # Errors
+/// [`HttpError::Invalid`] naming the parameter.
+pub fn sampling_of(language: &Language, body: &Map<String, Value>) -> Result<Sampling, HttpError> {
+    Ok(Sampling {
+        seed: numbers::seed_key(numbers::seed(body)?, 0),
+        ..unseeded(language, body)?
+    })
 }
 
 /// Highest number of answered tokens for a prompt: what was asked, or the default, within what the context leaves.

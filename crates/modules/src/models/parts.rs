@@ -13,6 +13,8 @@ use crate::verifier::ProofVerifier;
 
 /// Gas of hashing a word of a part, as `KECCAK256`.
 const HASH_GAS_PER_WORD: u64 = 6;
+/// [`PROOF_KEY_PART`] as module arithmetic takes it.
+const PART: u64 = PROOF_KEY_PART as u64;
 /// First bytes of what addresses of parts are hashed from.
 const ADDRESS_TAG: &[u8] = b"assay proof key part v1";
 
@@ -25,14 +27,14 @@ fn place(model_id: B256, key_id: B256, index: u64) -> Address {
 
 /// Number of parts of a key of so many bytes.
 fn count(length: u32) -> u64 {
-    u64::from(length).div_ceil(PROOF_KEY_PART as u64)
+    u64::from(length).div_ceil(PART)
 }
 
 /// Bytes of a part of a key.
 fn length_of(index: u64, length: u32) -> u64 {
-    let start = index.saturating_mul(PROOF_KEY_PART as u64);
+    let start = index.saturating_mul(PART);
     let rest = u64::from(length).saturating_sub(start);
-    rest.min(PROOF_KEY_PART as u64)
+    rest.min(PART)
 }
 
 fn bit(index: u64) -> U256 {
@@ -211,11 +213,10 @@ impl Models {
         end: u64,
     ) -> Ruling<Vec<u8>> {
         let key_id = record.key_id.read(storage)?;
-        let part = PROOF_KEY_PART as u64;
         let mut out = Vec::new();
-        for index in start.wrapping_div(part)..end.div_ceil(part) {
+        for index in start.wrapping_div(PART)..end.div_ceil(PART) {
             let bytes = storage.blob(place(model_id, key_id, index))?;
-            let begin = index.saturating_mul(part);
+            let begin = index.saturating_mul(PART);
             let within = |at: u64| {
                 let at = at.saturating_sub(begin).min(bytes.len() as u64);
                 usize::try_from(at).unwrap_or(usize::MAX)

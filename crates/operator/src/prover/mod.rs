@@ -464,20 +464,15 @@ fn sampling_of(job: &Job) -> Result<Option<Sampling>, String> {
     sampling.transpose().map_err(|error| error.to_string())
 }
 
-/// Whether answers that are sampled so have proofs: every token has to be the likeliest one of the model's own distribution.
+/// Whether answers that are sampled so have proofs: all but those that are constrained to a grammar.
 ///
 /// # Errors
 /// Why not, in words.
 pub fn provable(sampling: &Sampling) -> Result<(), &'static str> {
-    let plain = sampling.is_greedy()
-        && !sampling.has_penalties()
-        && !sampling.is_masked()
-        && sampling.bias.is_empty();
-    if plain {
-        Ok(())
-    } else {
-        Err("only greedy answers (temperature 0) without penalties, bias and grammar are proven")
+    if sampling.is_masked() {
+        return Err("answers constrained to a grammar have no proofs");
     }
+    Ok(())
 }
 
 /// The run of an answer: its input, or prompt and answer without its last token.

@@ -15,6 +15,11 @@ use super::{Network, PRICE};
 #[path = "../../../graph/tests/common/mod.rs"]
 mod graphs;
 
+#[path = "decoder.rs"]
+mod decoder;
+
+#[allow(unused_imports, reason = "each test binary uses a part")]
+pub use decoder::{MAX_SEQ, provable_speaker};
 pub use graphs::VOCABULARY;
 
 pub fn speaker(seed: u64, layers: usize) -> Arc<Graph> {

@@ -100,7 +100,7 @@ impl Partner {
             check_invariants: false,
         };
         let spinner = shell.spinner(&format!("starting {} …", model.manifest.name));
-        let started = runtime.block_on(Local::start(&options, std::slice::from_ref(&model)));
+        let started = runtime.block_on(Local::start(&options, std::slice::from_ref(&model), shell));
         spinner.finish_and_clear();
         let local = started?;
         let place = Place {

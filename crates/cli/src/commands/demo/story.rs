@@ -18,7 +18,7 @@ use assay_node::{Node, NodeHandle};
 use assay_receipt::{Bundle, Replay, Report, Status, verify_bundle};
 use assay_wallet::{Key, LogFilter};
 use assay_watcher::WatcherEvent;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::runtime::Runtime;
 
 use super::books::{Books, coin_change, usd_change};
@@ -323,7 +323,7 @@ impl Demo<'_> {
         let mut facts = Vec::new();
         for (name, png) in DIGIT_SAMPLES {
             let started = Instant::now();
-            let reply = client.ask("digits", &Input::Png(png.to_vec()))?;
+            let reply = client.ask("digits", &Input::Png(png.to_vec()), &Map::new())?;
             let took = started.elapsed();
             self.shell.line(format!(
                 "digits, picture {name}: {}   {took:.0?}",
@@ -344,7 +344,7 @@ impl Demo<'_> {
         }
         if self.models.iter().any(|m| m.manifest.name == EMBEDDER) {
             let started = Instant::now();
-            let reply = client.ask(EMBEDDER, &Input::Text(SENTENCE.into()))?;
+            let reply = client.ask(EMBEDDER, &Input::Text(SENTENCE.into()), &Map::new())?;
             let took = started.elapsed();
             self.shell.line(format!("{EMBEDDER}, \"{SENTENCE}\""));
             self.shell

@@ -16,6 +16,7 @@ use crate::{
     exit::{Exit, Stop, stop},
     proofs::{self, Said},
     shell::Shell,
+    speech,
     store::Store,
 };
 
@@ -265,8 +266,17 @@ fn input_fact(proof: &Proof, codec: Option<&ImportedModel>, typed: &str) -> anyh
     let Some(codec) = codec else {
         return Ok(Fact::not_shown(NAME, "reading it needs the model"));
     };
-    let bytes = proofs::input_bytes(codec, typed)?;
-    let at = proof.statement.runs.iter().position(|r| r.input == bytes);
+    let at = if codec.model().language().is_some() {
+        // as a message, or as it is
+        let text = proofs::typed_text(typed)?;
+        let mut prompts = vec![speech::prompt(codec.model(), &text, false)?];
+        prompts.extend(speech::prompt(codec.model(), &text, true).ok());
+        let asked = |run| speech::tokens(run).is_some_and(|(ids, _)| prompts.contains(&ids));
+        proof.statement.runs.iter().position(asked)
+    } else {
+        let bytes = proofs::input_bytes(codec, typed)?;
+        proof.statement.runs.iter().position(|r| r.input == bytes)
+    };
     Ok(match at {
         Some(i) => Fact::shown(NAME, format!("`{typed}` is the input of run {}", i + 1)),
         None => Fact::contradicted(NAME, format!("`{typed}` is the input of no run")),

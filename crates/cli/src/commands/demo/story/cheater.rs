@@ -8,7 +8,7 @@ use assay_engine::EngineOptions;
 use assay_import::DIGIT_SAMPLES;
 use assay_operator::{Fault, FaultyModel, ModelRunner};
 use assay_watcher::WatcherEvent;
-use serde_json::json;
+use serde_json::{Map, json};
 
 use super::{Demo, REJECTED, coin_change, usd_change};
 use crate::{
@@ -73,7 +73,11 @@ impl Demo<'_> {
         let Some(client) = self.client.take() else {
             return stop(Exit::Failed, "no gateway");
         };
-        let reply = client.ask("digits", &Input::Png(DIGIT_SAMPLES[3].1.to_vec()))?;
+        let reply = client.ask(
+            "digits",
+            &Input::Png(DIGIT_SAMPLES[3].1.to_vec()),
+            &Map::new(),
+        )?;
         self.shell.line(format!(
             "the buyer asks again, picture {}: {}",
             DIGIT_SAMPLES[3].0,

@@ -7,15 +7,15 @@ use assay_abi::{CLAIMS, IClaims, IModels, MODELS};
 use assay_import::DIGIT_SAMPLES;
 use assay_proof::Proof;
 use assay_receipt::{ProofFile, Status};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{Demo, FINAL};
 use crate::{
     args::VerifyArgs,
-    client::words,
+    client::{Input, words},
     commands::verify,
     exit::{Exit, stop},
-    network::{self, KeySet},
+    keys::{self, KeySet},
     proofs,
     store::Store,
     usage,
@@ -30,7 +30,7 @@ impl Demo<'_> {
         let started = Instant::now();
         let key = proofs::key_of(&Store::open_default()?, &digits)?;
         let maker = self.key(|c| &c.maker);
-        let set = network::register_proof_key(&self.services.chain, &maker, &key)?;
+        let set = keys::publish(&self.services.chain, &maker, &key, self.shell)?;
         let id = B256::from(key.id());
         self.shell.line(format!(
             "proof key of digits {id}: a commitment to its weights, {} on chain, made and set in {:.0?}",
@@ -84,7 +84,7 @@ impl Demo<'_> {
         let Some(client) = &self.client else {
             return stop(Exit::Failed, "no gateway");
         };
-        let Some(bytes) = client.proof(&reply.receipt)? else {
+        let Ok(bytes) = client.proof(&reply.receipt)? else {
             return stop(
                 Exit::Failed,
                 "the operator has no proof of a claim that is final by it",
@@ -103,8 +103,9 @@ impl Demo<'_> {
             return stop(Exit::Failed, "no gateway");
         };
         let begin = Instant::now();
+        let settings = Map::from_iter([("tier".to_owned(), "zk".into())]);
         loop {
-            match client.ask_proven("digits", png) {
+            match client.ask("digits", &Input::Png(png.to_vec()), &settings) {
                 Err(_) if begin.elapsed() < Duration::from_secs(10) => {
                     std::thread::sleep(Duration::from_millis(100));
                 }
