@@ -10,9 +10,10 @@ use crate::{
     params::{MAX_LOG, MIN_LOG},
     plan::{
         Plan,
-        builder::{Builder, Limits},
+        builder::{Builder, Limits, WORK},
         expr::{Operand, Term, View},
         facts::Facts,
+        layout::Layout,
     },
 };
 
@@ -72,6 +73,16 @@ impl Source<'_> {
 
     /// Builds the plan; `prover` computes the columns' cells too.
     pub(crate) fn compile(&self, facts: Facts, prover: bool) -> Result<Compiled, PlanError> {
+        self.compile_within(facts, prover, WORK)
+    }
+
+    /// As [`Self::compile`], if the plan's verifier has at most so much work.
+    pub(crate) fn compile_within(
+        &self,
+        facts: Facts,
+        prover: bool,
+        work: u64,
+    ) -> Result<Compiled, PlanError> {
         let Structure {
             nodes,
             types,
@@ -83,6 +94,7 @@ impl Source<'_> {
         // a node's element is a cell at least, but for views: refused before anything of that size is made
         limit("witness", values / 4, MAX_LOG)?;
         let mut b = Builder::new(facts, Limits::for_values(values), prover);
+        b.work = work;
         let mut ctx = Context {
             nodes,
             types,
@@ -111,10 +123,10 @@ impl Source<'_> {
                 }
                 _ => ops::plan(&mut b, &ctx, i as u32)?,
             };
+            if let Some(error) = b.failed.take() {
+                return Err(error);
+            }
             ctx.values.push(value);
-        }
-        if let Some(error) = b.failed.take() {
-            return Err(error);
         }
         let (Some(last), Some(ty)) = (ctx.values.last(), types.last()) else {
             return Err(PlanError::Key("the graph is empty".into()));
@@ -147,6 +159,9 @@ impl Source<'_> {
         #[cfg(test)]
         let applied = b.applied.clone();
         let (mut plan, data, facts) = b.finish(MIN_LOG);
+        for tile in Layout::new(plan.weights.iter().map(|w| w.shape.clone()).collect(), 0).tiles {
+            limit("weights", 1 << tile.log, MAX_LOG)?;
+        }
         if self.hidden {
             plan = plan.hide()?;
         }

@@ -10,7 +10,7 @@ use crate::{
     key::Key,
     params::{Side, row},
     pcs::padded,
-    plan::{Plan, Table, expr::Term, facts::Facts, stages::Stages},
+    plan::{Plan, Table, builder::WORK, expr::Term, facts::Facts, stages::Stages},
     shards::Shards,
     statement::Mode,
 };
@@ -177,7 +177,8 @@ pub(crate) fn choose(plan: &Plan, memory: u64) -> Result<u32, PlanError> {
             .iter()
             .map(|p| (1 << p.leaf_log) + (1 << p.witness.log) + STAGE);
         let time: u64 = sizes.sum();
-        if need <= memory && best.is_none_or(|(t, _)| time < t) {
+        let checkable = stages.rows() as u64 <= WORK;
+        if checkable && need <= memory && best.is_none_or(|(t, _)| time < t) {
             best = Some((time, cut));
         }
         let fits = best.is_some();

@@ -112,6 +112,14 @@ pub enum PlanError {
         /// Largest possible output.
         hi: i64,
     },
+    /// Checking the proof would take too long.
+    #[error("checking it goes through {need} rows, {limit} are allowed")]
+    Work {
+        /// Rows of tables and elements of vectors, as far as they were counted.
+        need: u64,
+        /// Most that are allowed.
+        limit: u64,
+    },
     /// No cut into stages fits the memory that a prover may take.
     #[error("a proof takes {} MiB in as many stages as help, {} MiB are allowed", need >> 20, limit >> 20)]
     Memory {

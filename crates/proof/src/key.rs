@@ -42,7 +42,7 @@ struct Encoded {
 }
 
 /// Version of the encoding.
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 /// Largest key that is read.
 pub const MAX_KEY: usize = 64 << 20;
 

@@ -31,7 +31,7 @@ impl Shards {
         Self { layout, logs }
     }
 
-    /// Offset of a tile in piece `shard`, if it lies there. Tiles are no larger than a piece and aligned, so none lies in two.
+    /// Offset of a tile in piece `shard`, if it lies there. Tiles are no larger than a piece (plans with larger ones are refused) and aligned, so none lies in two.
     pub(crate) fn offset(shard: usize, tile: &Tile) -> Option<usize> {
         (tile.offset >> MAX_LOG == shard).then_some(tile.offset & ((1 << MAX_LOG) - 1))
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     budget::{self, Budget},
     compile::Source,
-    error::VerifyError,
+    error::{PlanError, VerifyError},
     field::EF,
     functional::{Functional, Points},
     hiding::{self, listen::Veiled, products},
@@ -13,7 +13,7 @@ use crate::{
     links, lookup,
     params::Side,
     pcs,
-    plan::{Plan, facts::Facts, layout::Tile, stages::Stages},
+    plan::{Plan, builder::WORK, facts::Facts, layout::Tile, stages::Stages},
     proof::{self, OfWeights, Proof},
     reduce,
     sampling::decoded,
@@ -36,6 +36,14 @@ pub struct Verified {
 /// # Errors
 /// [`VerifyError`]: the first check that fails.
 pub fn verify(key: &Key, proof: &Proof) -> Result<Verified, VerifyError> {
+    verify_within(key, proof, WORK)
+}
+
+/// As [`verify`], for a verifier that does so much work at most: rows of tables and elements of vectors that the plan makes it go through, about 50 ns each. [`WORK`] where nothing else is said.
+///
+/// # Errors
+/// As [`verify`]; [`PlanError::Work`] before anything of the size is made.
+pub fn verify_within(key: &Key, proof: &Proof, work: u64) -> Result<Verified, VerifyError> {
     if proof.statement.mode == Mode::Direct {
         return Err(VerifyError::Unknown {
             what: "mode",
@@ -43,7 +51,7 @@ pub fn verify(key: &Key, proof: &Proof) -> Result<Verified, VerifyError> {
         });
     }
     Check::Key.holds(proof.statement.key_id == key.id(), VerifyError::KeyMismatch)?;
-    check(key, None, proof)
+    check(key, None, proof, work)
 }
 
 /// Checks a proof with the model at hand: its weights take the place of an opening.
@@ -58,7 +66,7 @@ pub fn verify_direct(graph: &Arc<Graph>, proof: &Proof) -> Result<Verified, Veri
         });
     }
     let key = ProvingKey::direct(Arc::clone(graph))?;
-    check(key.key(), Some(graph.consts()), proof)
+    check(key.key(), Some(graph.consts()), proof, WORK)
 }
 
 /// The equalities that the verifier checks, by name: tests switch each off and see that some lie then passes.
@@ -108,7 +116,12 @@ impl Check {
     }
 }
 
-fn check(key: &Key, consts: Option<&[Const]>, proof: &Proof) -> Result<Verified, VerifyError> {
+fn check(
+    key: &Key,
+    consts: Option<&[Const]>,
+    proof: &Proof,
+    work: u64,
+) -> Result<Verified, VerifyError> {
     let statement = &proof.statement;
     Check::Model.holds(
         statement.model_id == key.model_id,
@@ -130,18 +143,24 @@ fn check(key: &Key, consts: Option<&[Const]>, proof: &Proof) -> Result<Verified,
         restless: &statement.restless,
         samplings: &samplings,
     };
-    let compiled = source.compile(
-        Facts::Replay {
-            facts: Arc::clone(&key.facts),
-            next: 0,
-        },
-        false,
-    )?;
+    let facts = Facts::Replay {
+        facts: Arc::clone(&key.facts),
+        next: 0,
+    };
+    let compiled = source.compile_within(facts, false, work)?;
     if !compiled.facts.is_spent() {
-        return Err(crate::PlanError::Key("it has facts that the plan does not use".into()).into());
+        return Err(PlanError::Key("it has facts that the plan does not use".into()).into());
     }
     let shards = Shards::new(&compiled.plan.weights);
     let stages = Stages::new(compiled.plan, statement.stage as usize)?;
+    let rows = stages.rows() as u64;
+    if rows > work {
+        return Err(PlanError::Work {
+            need: rows,
+            limit: work,
+        }
+        .into());
+    }
     let pieces: &[usize] = if consts.is_none() { &shards.logs } else { &[] };
     let budget = budget::of_stages(&stages, pieces);
     budget.check()?;
@@ -282,7 +301,7 @@ fn pieces_of_weights(
 ) -> Result<(), VerifyError> {
     let (label, side) = ("weights", Side::Weights);
     if key.roots.len() != shards.logs.len() {
-        return Err(crate::PlanError::Key("it has roots of other weights".into()).into());
+        return Err(PlanError::Key("it has roots of other weights".into()).into());
     }
     // what each piece adds to the claim; the last one is what remains
     let mut rest = value;

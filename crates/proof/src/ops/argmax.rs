@@ -100,5 +100,7 @@ pub(crate) fn arg_max(b: &mut Builder, ctx: &Context<'_>, node: &Node) -> Result
         Term::constant(size - 1),
     ];
     b.relation("index of the maximum", &rows.outer, terms);
-    Ok(reduced(x, index))
+    // facts must not depend on the length of this run
+    let hi = ctx.longest(node.inputs[0]) - 1;
+    Ok(reduced(x, Ranged { hi, ..index }))
 }

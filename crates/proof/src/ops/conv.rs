@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use super::{
     Context,
     linear::{indexed, joined, row_facts, shape},
+    moves,
 };
 use crate::{
     error::PlanError,
@@ -58,7 +59,15 @@ pub(crate) fn conv2d(
     groups: u32,
     out: &Requant,
 ) -> Result<Value, PlanError> {
-    let x = ctx.operand(b, node, 0)?;
+    // what lies outside the image must read as 0
+    let mut x = ctx.operand(b, node, 0)?.clone();
+    if x.dims.len() != 4 {
+        return Err(b.unsupported("the input is no image"));
+    }
+    for axis in [1, 2] {
+        x = moves::plain(b, &x, axis)?;
+    }
+    let x = &x;
     let [runs, height, width, _] = &x.dims[..] else {
         return Err(b.unsupported("the input is no image"));
     };
@@ -85,11 +94,6 @@ pub(crate) fn conv2d(
     let axes = vec![runs, oh, ow, rows];
     let sums = vec![kh, kw, depth];
     let (dy, dx, c) = (4, 5, 6);
-    plain(
-        b,
-        &x.view,
-        &[(x.labels(1).start, height), (x.labels(2).start, width)],
-    )?;
     if x.dims[3].len() != 1 {
         return Err(b.unsupported("the image's channels are joined axes"));
     }

@@ -15,6 +15,9 @@ use super::{
 };
 use crate::error::PlanError;
 
+/// Work that a verifier does where nothing else is said, see [`Builder::spend`]: a few seconds, and 1.3 GiB.
+pub const WORK: u64 = 1 << 26;
+
 /// How large the lookup tables may be; decides how many cells a value takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
@@ -75,6 +78,9 @@ pub(crate) struct Builder {
     pub(crate) units: HashMap<(u32, bool, u64), Ranged>,
     /// Nodes that are not as calm as they were planned.
     pub(crate) restless: Vec<u32>,
+    /// What the verifier may be made to go through, and what it is so far: rows of tables, elements of vectors and lists that it makes.
+    pub(crate) work: u64,
+    spent: u64,
     /// Why there is no plan, if that is known already.
     pub(crate) failed: Option<PlanError>,
     /// Columns and those of their low limbs.
@@ -105,6 +111,8 @@ impl Builder {
             applied: HashSet::new(),
             units: HashMap::new(),
             restless: Vec::new(),
+            work: WORK,
+            spent: 0,
             failed: None,
             low_of: HashMap::new(),
             blocks: HashMap::new(),
@@ -175,6 +183,28 @@ impl Builder {
         Ok(())
     }
 
+    /// Counts work that is about to be done.
+    ///
+    /// # Errors
+    /// [`PlanError::Work`] when there is too much of it.
+    pub(crate) fn spend(&mut self, n: usize) -> Result<(), PlanError> {
+        self.spent = self.spent.saturating_add(n as u64);
+        if self.spent > self.work {
+            return Err(PlanError::Work {
+                need: self.spent,
+                limit: self.work,
+            });
+        }
+        Ok(())
+    }
+
+    /// As [`Self::spend`], where the plan goes on: it is refused with its node.
+    fn must_spend(&mut self, n: usize) {
+        if let Err(e) = self.spend(n) {
+            self.failed.get_or_insert(e);
+        }
+    }
+
     /// As [`Self::fits`], where the plan goes on: it is refused in the end.
     pub(crate) fn must_fit(&mut self, span: i64) {
         if let Err(e) = self.fits(span) {
@@ -187,6 +217,7 @@ impl Builder {
             return *id;
         }
         let id = self.tables.len();
+        self.must_spend(table.len());
         self.tables.push(table.clone());
         self.table_ids.insert(table, id);
         id
@@ -345,6 +376,7 @@ impl Builder {
 
     /// A tensor that the verifier knows.
     pub(crate) fn public(&mut self, shape: &[usize], data: Arc<Vec<i32>>) -> PublicId {
+        self.must_spend(data.len());
         self.publics.push(Public {
             shape: shape.to_vec(),
             data,
@@ -384,6 +416,7 @@ impl Builder {
         if let Some(id) = self.scales.iter().position(|s| **s == factors) {
             return id;
         }
+        self.must_spend(factors.len());
         self.scales.push(Arc::new(factors));
         self.scales.len() - 1
     }

@@ -107,6 +107,12 @@ impl Stages {
         out
     }
 
+    /// Rows of the tables of all stages.
+    pub(crate) fn rows(&self) -> usize {
+        let tables = self.plans.iter().flat_map(|p| &p.tables);
+        tables.map(Table::len).sum()
+    }
+
     /// Lengths of the points of all links: for each axis the most coordinates.
     pub(crate) fn link_lengths(&self) -> Vec<usize> {
         let mut all: Vec<usize> = Vec::new();

@@ -68,10 +68,10 @@ fn bytes_of_proofs() {
         digest(softmax(), false, 3),
     ];
     let want = [
-        "8912 a3e17c2b61281aa4",
-        "8852 2cf9b1e9b4b34018",
-        "4892 9f9806bdd2014fc9",
-        "5612 252b672f524e1000",
+        "8912 c8c0082e19e904aa",
+        "8852 1d1913a9b49a297c",
+        "4892 95120aa0429bf055",
+        "5612 879f463cf9917979",
     ];
     assert_eq!(have, want);
 }

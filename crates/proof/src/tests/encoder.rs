@@ -16,7 +16,11 @@ use crate::{
 };
 
 /// A graph over `Seq` positions.
-fn sequence(max_seq: u32, ty: TensorType, body: impl FnOnce(&mut GraphBuilder, NodeId)) -> Graph {
+pub(super) fn sequence(
+    max_seq: u32,
+    ty: TensorType,
+    body: impl FnOnce(&mut GraphBuilder, NodeId),
+) -> Graph {
     let mut b = GraphBuilder::new(Header {
         max_seq,
         block_bits: 10,

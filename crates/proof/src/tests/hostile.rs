@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use assay_graph::{DType, Dim, GraphBuilder, Op, Window};
+use assay_graph::{DType, Dim, Extent, GraphBuilder, Op, Window};
 use proptest::prelude::*;
 
 use super::operators::{Rng, graph, out, put, tensor};
 use crate::{
-    Input, Key, Proof, ProvingKey, Statement, plan::facts::Fact, prove, prove_hiding, verify,
+    Input, Key, PlanError, Proof, ProvingKey, Statement, VerifyError, plan::facts::Fact, prove,
+    prove_hiding, verify,
 };
 
 fn honest() -> (ProvingKey, [Proof; 2]) {
@@ -130,4 +131,36 @@ proptest! {
             let _ = Statement::decode(&start);
         }
     }
+}
+
+/// A structure that asks for large tables costs a verifier nothing who does not allow them; nor do long runs of attention.
+#[test]
+fn work_is_bounded() {
+    let g = graph(tensor(DType::I16, &[2, 2, 8], -32768, 32767), |b, mut x| {
+        for i in 0..8 {
+            let clamp = out(0, DType::I16, -32768 + i, 32767 - i);
+            x = put(b, &format!("r{i}"), Op::Requant { out: clamp }, &[x]).expect("requant");
+            let window = Window {
+                kernel: [1, 2],
+                stride: [1, 1],
+                pad: [0, 0, 0, 1],
+            };
+            x = put(b, &format!("p{i}"), Op::MaxPool { window }, &[x]).expect("pool");
+        }
+    });
+    let g = Arc::new(g);
+    let key = ProvingKey::new(Arc::clone(&g)).expect("a key");
+    let runs = super::support::inputs(&g, 1, 1, 3);
+    let proof = prove(&key, &runs, b"", &mut |_| {}).expect("a proof");
+    let extent = Extent { seq: 1, out: 1 };
+    let rows = key
+        .key()
+        .cost(crate::Mode::Committed, extent, 1, crate::MEMORY);
+    let rows = rows.expect("a cost").rows as u64;
+    crate::verify_within(key.key(), &proof, 4 * rows).expect("verifies");
+    let refused = crate::verify_within(key.key(), &proof, rows / 4).expect_err("too much");
+    assert!(matches!(
+        refused,
+        VerifyError::Plan(PlanError::Work { need, limit }) if need > limit && limit == rows / 4
+    ));
 }

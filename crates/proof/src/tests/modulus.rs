@@ -5,7 +5,7 @@ use std::sync::Arc;
 use assay_graph::{DType, Op};
 
 use super::{
-    encoder::norm_graph,
+    encoder::{norm_graph, sequence},
     operators::{Rng, graph, out, put, tensor},
     support::{agree, compiled, inputs},
 };
@@ -106,4 +106,45 @@ fn sums_of_one() {
         });
         agree(g, 1, 1, 3);
     }
+}
+
+/// The index of a maximum over positions is as large as the longest run allows, whatever this run's length; a convolution behind a pool whose windows overlap.
+#[test]
+fn ranges_of_the_longest_run() {
+    let mut r = Rng(4);
+    let rows = r.rows(3, 4, (2, 3));
+    let mut ty = tensor(DType::I8, &[1, 4], -100, 100);
+    ty.shape[0] = assay_graph::Dim::Seq;
+    let g = sequence(9, ty, |b, x| {
+        let perm = vec![1, 0];
+        let t = put(b, "t", Op::Transpose { perm }, &[x]).expect("transpose");
+        let a = put(b, "a", Op::ArgMax, &[t]).expect("arg_max");
+        let clamp = out(0, DType::I16, -300, 300);
+        let a = put(b, "q", Op::Requant { out: clamp }, &[a]).expect("requant");
+        let weights = b.weights(DType::I8, &rows).expect("weights");
+        let out = out(0, DType::I16, -3000, 3000);
+        put(b, "l", Op::Linear { weights, out }, &[a]).expect("linear");
+    });
+    agree(g, 7, 1, 3);
+    let rows = r.rows(2, 9 * 3, (6, 7));
+    let g = graph(tensor(DType::I8, &[8, 8, 3], -128, 127), |b, x| {
+        let window = |kernel, stride| assay_graph::Window {
+            kernel: [kernel, kernel],
+            stride: [stride, stride],
+            pad: [0; 4],
+        };
+        let pool = Op::MaxPool {
+            window: window(3, 2),
+        };
+        let y = put(b, "p", pool, &[x]).expect("pool");
+        let weights = b.weights(DType::I8, &rows).expect("weights");
+        let op = Op::Conv2d {
+            weights,
+            window: window(3, 1),
+            groups: 1,
+            out: out(0, DType::I8, 0, 127),
+        };
+        put(b, "c", op, &[y]).expect("conv");
+    });
+    agree(g, 1, 2, 3);
 }

@@ -89,6 +89,7 @@ pub(crate) fn causal_exp(
         return Err(b.unsupported("the operands' dimensions are joined"));
     }
     let runs = q.dim(0);
+    b.spend(4 * seq * seq)?;
     let places = pairs(seq);
     let axes = vec![runs, heads, places.len()];
     let sums = q.dims[3].clone();

@@ -49,6 +49,7 @@ pub(crate) fn largest(
     } else {
         b.around(&axes, 0, most, gaps.as_deref()).view
     };
+    b.spend(2 * n * tokens.len())?;
     for (i, token) in tokens.iter().enumerate() {
         let fixed = |at: usize| Affine::fixed(at as i64);
         let row = |v: &View, last: Affine| v.substitute(&[fixed(i / out), fixed(i % out), last]);

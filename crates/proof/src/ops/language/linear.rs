@@ -134,7 +134,7 @@ pub(crate) fn facts(
     };
     let (weights, bias) = (number(b, 0)?, number(b, 1)?);
     let (most, quotient) = (number(b, 2)?, number(b, 3)?);
-    let shifts = b.facts.list(rows, || {
+    let shifts = b.facts.shifts(rows, || {
         let c = ctx.constant(id)?;
         Ok((0..rows as u32)
             .into_par_iter()

@@ -100,7 +100,7 @@ pub(crate) fn lift(
         let peaks = values.flat_map(|v| v.values.iter().map(|w| i64::from(*w).abs()).max());
         Ok(peaks.max().unwrap_or(0))
     })?;
-    let shifts = b.facts.list(rows, || {
+    let shifts = b.facts.shifts(rows, || {
         let c = ctx.constant(id)?;
         let of = |r| {
             c.row_values(r)
