@@ -115,12 +115,14 @@ layout! {
         pub all: List<Slot<B256>>,
         /// All lineages in order of founding.
         pub all_lineages: List<Slot<B256>>,
-        /// Proof keys by model.
-        pub proof_keys: Mapping<B256, ProofKeyRecord>,
+        /// Proof keys as they were before they had parts; not read any more.
+        pub former_proof_keys: Mapping<B256, Slot<B256>>,
         /// Key id to operator to its word that it made this key from the weights.
         pub attested: Mapping<B256, Mapping<Address, Slot<bool>>>,
         /// Number of those operators.
         pub attesters: Mapping<B256, Slot<u32>>,
+        /// Proof keys by model.
+        pub proof_keys: Mapping<B256, ProofKeyRecord>,
     }
 }
 
