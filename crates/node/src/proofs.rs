@@ -10,7 +10,7 @@ use assay_graph::{
     trace::{input_commit, output_commit},
 };
 use assay_modules::{AnswerCase, KeyInfo, ProofFault, ProofStatement, ProofVerifier, StoredKey};
-use assay_proof::{Key, Mode, Proof, Run, Statement, verify};
+use assay_proof::{Key, Mode, Proof, Run, Statement, verify_within};
 
 use crate::arbiter::extent;
 
@@ -76,10 +76,11 @@ impl GraphProofs {
         Ok(key)
     }
 
-    fn check(&self, key: &Key, proof: &[u8]) -> Result<u32, String> {
+    /// Checks a proof; a plan whose rows and vectors are more than the gas pays for (40 ns each) is refused before it is made.
+    fn check(&self, key: &Key, proof: &[u8], gas: u64) -> Result<u32, String> {
         guard(|| {
             let proof = Proof::decode(proof).map_err(|e| e.to_string())?;
-            let verified = verify(key, &proof).map_err(|e| e.to_string())?;
+            let verified = verify_within(key, &proof, gas).map_err(|e| e.to_string())?;
             Ok(verified.budget.bits())
         })
     }
@@ -125,7 +126,8 @@ impl ProofVerifier for GraphProofs {
     }
 
     fn verify(&self, key: StoredKey<'_>, proof: &[u8]) -> Result<u32, String> {
-        self.check(&*self.key(key)?, proof)
+        let gas = self.gas(key, proof);
+        self.check(&*self.key(key)?, proof, gas)
     }
 
     fn answers(&self, case: &AnswerCase<'_>) -> Result<u32, ProofFault> {
@@ -133,7 +135,9 @@ impl ProofVerifier for GraphProofs {
         let (statement, _) =
             Statement::decode(case.proof).map_err(|e| ProofFault::Refused(e.to_string()))?;
         check_run(key.structure(), &statement, case)?;
-        self.check(&key, case.proof).map_err(ProofFault::Refused)
+        let gas = self.gas(case.key, case.proof);
+        self.check(&key, case.proof, gas)
+            .map_err(ProofFault::Refused)
     }
 
     fn gas(&self, key: StoredKey<'_>, proof: &[u8]) -> u64 {
