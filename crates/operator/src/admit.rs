@@ -129,13 +129,22 @@ impl Shared {
             Some(Tier::Zk) => {
                 self.zk_key(question.model_id)?;
                 let sampling = question.sampling.as_ref().map(|s| Sampling::decode(s));
+                let refuse = |reason: String| Refusal::NotProvable {
+                    model_id: question.model_id,
+                    reason,
+                };
                 // bytes that are no statement are refused below, in its own words
-                if let Some(Ok(sampling)) = sampling {
-                    provable(&sampling).map_err(|reason| Refusal::NotProvable {
-                        model_id: question.model_id,
-                        reason: reason.into(),
-                    })?;
-                }
+                let sampling = match sampling {
+                    Some(Ok(sampling)) => {
+                        provable(&sampling).map_err(|reason| refuse(reason.into()))?;
+                        Some(sampling)
+                    }
+                    _ => None,
+                };
+                // what is sold must be proven in time, or the stake is lost
+                let keys = &self.prover.keys;
+                keys.admits(question.model_id, &question.input, sampling.as_ref())
+                    .map_err(refuse)?;
                 let limit = self.config.proofs.queue;
                 if let Err(NoProof::Full { waiting, limit }) = self.prover.room(limit) {
                     return Err(Refusal::Busy { waiting, limit });

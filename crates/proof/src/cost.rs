@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use assay_graph::Extent;
+use assay_graph::{Extent, Sampling};
 
 use crate::{
     compile::Source,
@@ -205,6 +205,35 @@ impl Key {
         runs: usize,
         memory: u64,
     ) -> Result<Cost, PlanError> {
+        self.cost_of(mode, extent, runs, memory, (&[], &[]))
+    }
+
+    /// Whether a proof (in committed mode, within `memory` bytes) can be made of one run of this size, whatever its input is: also if every clamp of the model acts. For whoever owes a proof before the run is known.
+    ///
+    /// # Errors
+    /// [`PlanError`] when there are runs without one.
+    pub fn provable(
+        &self,
+        extent: Extent,
+        sampling: Option<&Sampling>,
+        memory: u64,
+    ) -> Result<(), PlanError> {
+        let every: Vec<u32> = (0..self.structure.nodes.len() as u32).collect();
+        let samplings: Vec<Sampling> = sampling.cloned().into_iter().collect();
+        for restless in [&[], &every[..]] {
+            self.cost_of(Mode::Committed, extent, 1, memory, (restless, &samplings))?;
+        }
+        Ok(())
+    }
+
+    fn cost_of(
+        &self,
+        mode: Mode,
+        extent: Extent,
+        runs: usize,
+        memory: u64,
+        (restless, samplings): (&[u32], &[Sampling]),
+    ) -> Result<Cost, PlanError> {
         let ty = self
             .structure
             .types
@@ -218,8 +247,8 @@ impl Key {
             inputs: Arc::new(vec![ty.lo; ty.len(extent) * runs]),
             hidden: mode == Mode::Hiding,
             outputs: None,
-            restless: &[],
-            samplings: &[],
+            restless,
+            samplings,
         };
         let facts = Facts::Replay {
             facts: Arc::clone(&self.facts),

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use alloy_primitives::B256;
-use assay_graph::{ConstKind, Graph};
-use assay_proof::ProvingKey;
+use assay_graph::{ConstKind, Extent, Graph, Sampling, Structure};
+use assay_proof::{Key, MEMORY, ProvingKey};
 use parking_lot::Mutex;
 
 /// Bytes that a committed weight takes: itself, its codeword, the tree above it.
@@ -27,6 +27,8 @@ struct Known {
     kept: Vec<(B256, ProvingKey, u64)>,
     /// Ids of all keys that were made, and why models have none.
     verdicts: HashMap<B256, Result<B256, String>>,
+    /// Verifying keys of the same models: they say which runs can be proven.
+    verifying: HashMap<B256, Key>,
 }
 
 impl Known {
@@ -73,6 +75,23 @@ impl Keys {
         plan.clone()
     }
 
+    /// Whether the answer to this input can be proven, whatever it will be.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    pub(crate) fn admits(
+        &self,
+        model_id: B256,
+        input: &[u8],
+        sampling: Option<&Sampling>,
+    ) -> Result<(), String> {
+        let key = self.known.lock().verifying.get(&model_id).cloned();
+        let key = key.ok_or("no proof key of it was made here yet")?;
+        let extent = longest_run(key.structure(), input, sampling);
+        key.provable(extent, sampling, MEMORY)
+            .map_err(|error| format!("an answer to this may have no proof: {error}"))
+    }
+
     /// The model's key, made if it is not here. Takes seconds for large models; callers wait for each other.
     ///
     /// # Errors
@@ -99,9 +118,27 @@ impl Keys {
             .verdicts
             .insert(model_id, verdict.map_err(String::clone));
         if let Ok(key) = &made {
+            known.verifying.insert(model_id, key.key().clone());
             known.kept.push((model_id, key.clone(), bytes));
         }
         made
+    }
+}
+
+/// The size of the longest run that an input can lead to.
+fn longest_run(structure: &Structure, input: &[u8], sampling: Option<&Sampling>) -> Extent {
+    let most = structure.header.max_seq;
+    let one = Extent { seq: 1, out: 1 };
+    let position = structure
+        .types
+        .first()
+        .map_or(1, |ty| ty.len(one) * ty.dtype.size());
+    let fed = u32::try_from(input.len() / position.max(1)).unwrap_or(u32::MAX);
+    let fed = fed.clamp(1, most);
+    let out = sampling.map_or(1, |s| s.max_out.clamp(1, most - fed + 1));
+    Extent {
+        seq: fed + out - 1,
+        out,
     }
 }
 
@@ -118,4 +155,45 @@ fn weights(graph: &Graph) -> u64 {
         other => other.total_bytes() as u64,
     });
     numbers.sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use assay_graph::{DType, Dim, GraphBuilder, Header, TensorType};
+
+    use super::*;
+
+    #[test]
+    fn the_longest_run_is_what_is_owed() {
+        let header = Header {
+            max_seq: 16,
+            block_bits: 10,
+        };
+        let mut b = GraphBuilder::new(header);
+        let shape = vec![Dim::Seq];
+        let (lo, hi) = (0, 9);
+        let dtype = DType::I32;
+        b.input(TensorType {
+            dtype,
+            shape,
+            lo,
+            hi,
+        })
+        .unwrap();
+        let structure = b.finish().unwrap().structure();
+        let run = |tokens: usize, max_out: Option<u32>| {
+            let sampling = max_out.map(|max_out| Sampling {
+                max_out,
+                ..Sampling::default()
+            });
+            let extent = longest_run(&structure, &vec![0; 4 * tokens], sampling.as_ref());
+            (extent.seq, extent.out)
+        };
+        assert_eq!(run(5, None), (5, 1));
+        assert_eq!(run(5, Some(4)), (8, 4));
+        assert_eq!(run(5, Some(100)), (16, 12));
+        assert_eq!(run(16, Some(100)), (16, 1));
+        assert_eq!(run(0, Some(0)), (1, 1));
+        assert_eq!(run(99, Some(3)), (16, 1));
+    }
 }

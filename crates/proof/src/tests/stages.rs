@@ -2,14 +2,14 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use assay_graph::Graph;
+use assay_graph::{Extent, Graph};
 
 use super::{
     language, malicious,
     support::{compiled, compiled_with},
 };
 use crate::{
-    Input, PlanError, Proof, ProveError, ProvingKey, VerifyError,
+    Input, MEMORY, Mode, PlanError, Proof, ProveError, ProvingKey, VerifyError,
     cost::choose,
     oracle,
     plan::{
@@ -230,4 +230,19 @@ fn memory_decides_the_cut() {
     }
     let many = Stages::new(plan.clone(), 1);
     assert!(many.is_err() || many.is_ok_and(|s| s.plans.len() <= MAX_STAGES));
+}
+
+/// What is owed before the run is known: the worst case counts, not the calm one.
+#[test]
+fn proofs_that_are_owed_can_be_made() {
+    let graph = Arc::new(language::decoder(7, 2));
+    let (question, _) = language::input(&graph, &[1, 7, 30, 2, 66], 3);
+    let key = ProvingKey::direct(Arc::clone(&graph)).expect("a key");
+    let extent = Extent { seq: 7, out: 3 };
+    let sampling = question.sampling.as_ref();
+    assert_eq!(key.key().provable(extent, sampling, MEMORY), Ok(()));
+    let calm = key.key().cost(Mode::Committed, extent, 1, MEMORY);
+    let calm = calm.expect("a cost").memory();
+    let short = key.key().provable(extent, sampling, calm / 8);
+    assert!(matches!(short, Err(PlanError::Memory { need, .. }) if need > calm / 8));
 }
