@@ -242,13 +242,17 @@ fn statement_fact(proof: &Proof, name: Option<&str>, holds: bool) -> Fact {
     const NAME: &str = "statement";
     let statement = &proof.statement;
     let words = format!(
-        "{} of model {}{}: the outputs are those of the registered integers, bit for bit",
+        "{} of model {}{}: the outputs are those of the registered integers{}, bit for bit",
         match statement.runs.len() {
             1 => "a run".to_owned(),
             n => format!("{n} runs"),
         },
         proofs::hash_words(statement.model_id),
         name.map_or_else(String::new, |n| format!(" ({n})")),
+        match statement.mode {
+            Mode::Hiding => " on some legal input, which the proof hides",
+            Mode::Committed | Mode::Direct => "",
+        },
     );
     if holds {
         Fact::shown(NAME, words)
