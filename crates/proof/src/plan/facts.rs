@@ -43,8 +43,18 @@ impl Facts {
         }
     }
 
-    /// A number.
+    /// A number of at least 0: a magnitude.
     pub(crate) fn number(
+        &mut self,
+        compute: impl FnOnce() -> Result<i64, PlanError>,
+    ) -> Result<i64, PlanError> {
+        match self.signed(compute)? {
+            v if v < 0 => Err(PlanError::Key(format!("a magnitude of {v}"))),
+            v => Ok(v),
+        }
+    }
+
+    fn signed(
         &mut self,
         compute: impl FnOnce() -> Result<i64, PlanError>,
     ) -> Result<i64, PlanError> {
@@ -84,12 +94,12 @@ impl Facts {
         compute: impl FnOnce() -> Result<(i64, i64), PlanError>,
     ) -> Result<(i64, i64), PlanError> {
         let mut hi = 0;
-        let lo = self.number(|| {
+        let lo = self.signed(|| {
             let range = compute()?;
             hi = range.1;
             Ok(range.0)
         })?;
-        let hi = self.number(|| Ok(hi))?;
+        let hi = self.signed(|| Ok(hi))?;
         if lo > hi {
             return Err(PlanError::Key(format!("a range from {lo} to {hi}")));
         }

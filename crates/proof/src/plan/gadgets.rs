@@ -311,3 +311,25 @@ impl Builder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{builder::Limits, facts::Facts};
+
+    /// Two sides of a range wider than half the field could wrap around: no plan.
+    #[test]
+    fn ranges_that_could_wrap_are_refused() {
+        for (lo, hi, fits) in [
+            // a prime number of values: no two digits
+            (-(1 << 24), (1 << 31) - 2 - (1 << 24), false),
+            (-(1 << 29) + 1, (1 << 29) - 1, true),
+            (-70_000, 70_001, true),
+        ] {
+            let limits = Limits::for_values(1 << 20);
+            let mut b = Builder::new(Facts::Record(Vec::new()), limits, false);
+            b.exact(&[3], lo, hi, None);
+            assert_eq!(b.failed.is_none(), fits, "{lo} to {hi}: {:?}", b.failed);
+        }
+    }
+}

@@ -59,6 +59,16 @@ impl Builder {
         if ks.first().is_some_and(|k| *k < 0) {
             return Err(self.unsupported("left shifts by row"));
         }
+        // far more than fits the field with any shift; a key may claim it
+        for (least, most) in ks.iter().map(|k| within(*k)) {
+            if least > most {
+                return Err(PlanError::Key(format!("a sum from {least} to {most}")));
+            }
+            let reach = most.max(least.saturating_neg());
+            if reach > 1 << 46 {
+                self.fits(reach)?;
+            }
+        }
         let each = shifts.each(&axes);
         let quotient = map(ints.as_deref(), |i, x| rounded(x, each(i)));
         let quotient = self.claimed("quotient", quotient);

@@ -164,3 +164,34 @@ fn work_is_bounded() {
         VerifyError::Plan(PlanError::Work { need, limit }) if need > limit && limit == rows / 4
     ));
 }
+
+/// Facts of a language model's key, each list and number in turn made as wrong as can be: an error or another plan, no panic.
+#[test]
+fn facts_of_language_models_are_checked() {
+    let g = Arc::new(super::language::decoder(7, 1));
+    let key = ProvingKey::direct(Arc::clone(&g))
+        .expect("a key")
+        .key()
+        .clone();
+    let extent = Extent { seq: 5, out: 2 };
+    let plan = |key: &Key| key.cost(crate::Mode::Committed, extent, 1, crate::MEMORY);
+    plan(&key).expect("plans");
+    let mut refused = 0;
+    for at in 0..key.facts.len() {
+        for value in [i32::MIN, -16, 32, 64, i32::MAX] {
+            let mut facts = key.facts.as_ref().clone();
+            match &mut facts[at] {
+                Fact::List(list) => Arc::make_mut(list)[0] = value,
+                Fact::Number(n) => *n = i64::from(value) << 11,
+            }
+            let mut lie = key.clone();
+            lie.facts = Arc::new(facts);
+            refused += usize::from(plan(&lie).is_err());
+        }
+    }
+    assert!(
+        refused > key.facts.len(),
+        "{refused} of {}",
+        5 * key.facts.len()
+    );
+}
